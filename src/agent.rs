@@ -1,0 +1,194 @@
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// An agent as the service last described it: the answer to [`Api::status`](crate::Api::status).
+///
+/// Only `agent_id` and `status` are always there. A field that the service leaves out or sends as
+/// null is `None`; one of a type that is not documented is `None` too, with the value kept in
+/// [`extra`](Agent::extra), as is every field this crate does not know. Serialized and read back
+/// it is the same.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Map<String, Value>")]
+#[non_exhaustive]
+pub struct Agent {
+    /// The agent's identifier.
+    pub agent_id: String,
+    /// Where the generation stands.
+    pub status: Status,
+    /// The service's last internal event, such as `lip_created`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    /// Why the generation failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_message: Option<String>,
+    /// When the agent was created, as the service writes it (RFC 3339). The service has been seen
+    /// to write a later time here than in `updated_at`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
+    /// When the agent last changed, as the service writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub updated_at: Option<String>,
+    /// The agent's system prompt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_prompt: Option<String>,
+    /// The agent's picture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_url: Option<String>,
+    /// The agent's video.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub video_url: Option<String>,
+    /// The agent's display name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Where the model can be downloaded. May be `None` for an agent that is ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model_url: Option<String>,
+    /// How much of the generation is done, 0.0 to 1.0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<f64>,
+    /// The progress in the service's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress_msg: Option<String>,
+    /// The step at work, such as `lip_sync`. `awaiting_face_marking` waits for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_step: Option<String>,
+    /// The models the agent can be used with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub supported_models: Option<Vec<String>>,
+    /// The agent's voice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub voice_id: Option<String>,
+    /// The agent's description.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Everything else the service sent.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Agent {
+    /// Whether the agent can be used: `ready`, or `success` with `progress` 1.0.
+    pub fn is_ready(&self) -> bool {
+        match self.status {
+            Status::Ready => true,
+            Status::Success => self.progress.is_some_and(|progress| progress >= 1.0),
+            _ => false,
+        }
+    }
+
+    /// Whether the generation failed; [`error_message`](Agent::error_message) may tell why.
+    pub fn is_failed(&self) -> bool {
+        self.status == Status::Failed
+    }
+
+    /// Whether the generation has ended, ready or failed.
+    pub fn is_finished(&self) -> bool {
+        self.is_ready() || self.is_failed()
+    }
+}
+
+impl TryFrom<Map<String, Value>> for Agent {
+    type Error = &'static str;
+
+    fn try_from(mut map: Map<String, Value>) -> Result<Self, Self::Error> {
+        Ok(Agent {
+            agent_id: take(&mut map, "agent_id").ok_or("an agent without the string agent_id")?,
+            status: take(&mut map, "status").ok_or("an agent without the string status")?,
+            event_type: take(&mut map, "event_type"),
+            error_message: take(&mut map, "error_message"),
+            created_at: take(&mut map, "created_at"),
+            updated_at: take(&mut map, "updated_at"),
+            system_prompt: take(&mut map, "system_prompt"),
+            image_url: take(&mut map, "image_url"),
+            video_url: take(&mut map, "video_url"),
+            name: take(&mut map, "name"),
+            model_url: take(&mut map, "model_url"),
+            progress: take(&mut map, "progress"),
+            progress_msg: take(&mut map, "progress_msg"),
+            current_step: take(&mut map, "current_step"),
+            supported_models: take(&mut map, "supported_models"),
+            voice_id: take(&mut map, "voice_id"),
+            description: take(&mut map, "description"),
+            extra: map,
+        })
+    }
+}
+
+/// Takes a field out of an answer if it has the documented type, and leaves it if it has another.
+pub(crate) fn take<T: DeserializeOwned>(map: &mut Map<String, Value>, name: &str) -> Option<T> {
+    let value = map.get(name)?;
+    let taken = match value {
+        Value::Null => None,
+        other => Some(T::deserialize(other).ok()?),
+    };
+    map.remove(name);
+    taken
+}
+
+/// Where a generation stands, in the service's words.
+///
+/// Only `ready`, `failed`, and `success` with `progress` 1.0 are ends: see
+/// [`Agent::is_finished`]. Statuses may be added: keep a `_` arm.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+#[non_exhaustive]
+pub enum Status {
+    /// `processing`: being generated (2025), queued (2026).
+    Processing,
+    /// `generating`: at work.
+    Generating,
+    /// `completed`: a sub-step ended. Not an end; it can come at 5 %.
+    Completed,
+    /// `success`: a sub-step ended. An end only together with `progress` 1.0.
+    Success,
+    /// `ready`: the agent can be used.
+    Ready,
+    /// `failed`: the generation failed.
+    Failed,
+    /// A status this crate does not know, as the service wrote it. Not an end.
+    Unknown(String),
+}
+
+impl Status {
+    /// The service's word.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Status::Processing => "processing",
+            Status::Generating => "generating",
+            Status::Completed => "completed",
+            Status::Success => "success",
+            Status::Ready => "ready",
+            Status::Failed => "failed",
+            Status::Unknown(word) => word,
+        }
+    }
+}
+
+impl From<String> for Status {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "processing" => Status::Processing,
+            "generating" => Status::Generating,
+            "completed" => Status::Completed,
+            "success" => Status::Success,
+            "ready" => Status::Ready,
+            "failed" => Status::Failed,
+            _ => Status::Unknown(word),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<Status> for String {
+    fn from(status: Status) -> Self {
+        status.as_str().into()
+    }
+}

@@ -1,0 +1,248 @@
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::media::{self, Media, Source};
+
+/// Raw bytes encoded at a time: they become 32 KiB of base64, one of the connection's buffers.
+const CHUNK: usize = 24 * 1024;
+
+/// A field of the request: JSON, or a medium that becomes a JSON string.
+#[derive(Debug, Clone)]
+pub(crate) enum Field {
+    Json(Value),
+    Media(Media),
+}
+
+/// A JSON object read piece by piece, with media encoded on the way and its length known before.
+pub(crate) struct Body {
+    parts: Vec<Part>,
+    /// The part being read.
+    at: usize,
+    len: u64,
+    sent: u64,
+    /// Why a medium could not be read to its end.
+    broken: Option<String>,
+}
+
+enum Part {
+    Text(io::Cursor<Vec<u8>>),
+    Encoded(Encoder),
+}
+
+impl Body {
+    /// Opens every medium, so that what is wrong with one is known before anything is sent.
+    pub fn new<'a>(fields: impl IntoIterator<Item = (&'a str, &'a Field)>) -> Result<Self> {
+        let mut parts = Vec::new();
+        for (name, field) in fields {
+            let start = if parts.is_empty() { '{' } else { ',' };
+            parts.push(text(format!("{start}{}:", Value::from(name))));
+            match field {
+                Field::Json(value) => parts.push(text(value.to_string())),
+                Field::Media(media) => {
+                    let part = open(media).map_err(|e| e.with(|e| e.what = format!("{name}: {}", e.what)))?;
+                    match part {
+                        Part::Text(_) => parts.push(part),
+                        Part::Encoded(_) => parts.extend([text("\""), part, text("\"")]),
+                    }
+                }
+            }
+        }
+        parts.push(text(if parts.is_empty() { "{}" } else { "}" }));
+        let len = parts.iter().map(Part::len).fold(0, u64::saturating_add);
+        Ok(Body { parts, at: 0, len, sent: 0, broken: None })
+    }
+
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether the last byte was handed over, so that the service may have the whole request.
+    pub fn handed_over(&self) -> bool {
+        self.sent == self.len
+    }
+
+    /// Why a medium could not be read to its end, where that is so.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+}
+
+impl Read for Body {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut n = 0;
+        while let Some(part) = self.parts.get_mut(self.at) {
+            let rest = buf.get_mut(n..).unwrap_or_default();
+            // A group of base64 has four bytes: less room is left to the next read, if it can be.
+            if rest.is_empty() || n > 0 && rest.len() < 4 {
+                break;
+            }
+            let read = match part {
+                Part::Text(text) => text.read(rest),
+                Part::Encoded(encoder) => encoder.read(rest),
+            };
+            match read {
+                Ok(0) => self.at += 1,
+                Ok(more) => n += more,
+                Err(error) => {
+                    self.broken = Some(error.to_string());
+                    return Err(error);
+                }
+            }
+        }
+        self.sent += n as u64;
+        Ok(n)
+    }
+}
+
+impl Part {
+    fn len(&self) -> u64 {
+        match self {
+            Part::Text(text) => text.get_ref().len() as u64,
+            Part::Encoded(encoder) => encoder.raw.len().div_ceil(3).saturating_mul(4),
+        }
+    }
+}
+
+/// Base64 of a medium, written straight into the reader's buffer.
+struct Encoder {
+    raw: Raw,
+    /// Raw bytes not yet encoded.
+    left: u64,
+    /// Where a file's bytes wait to be encoded.
+    chunk: Vec<u8>,
+    /// An encoded group that did not fit into a buffer of less than four bytes.
+    group: [u8; 4],
+    /// How much of `group` is still to be read, from its end.
+    pending: usize,
+}
+
+impl Encoder {
+    fn new(raw: Raw) -> Self {
+        Encoder { left: raw.len(), raw, chunk: Vec::new(), group: [0; 4], pending: 0 }
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.pending == 0 && buf.len() >= 4 {
+            return self.encode(buf);
+        }
+        if self.pending == 0 {
+            let mut group = [0; 4];
+            self.pending = self.encode(&mut group)?;
+            self.group = group;
+        }
+        let from = self.group.len() - self.pending;
+        let n = self.group.get(from..).unwrap_or_default().read(buf)?;
+        self.pending -= n;
+        Ok(n)
+    }
+
+    /// Encodes as many whole groups as fit.
+    fn encode(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.left.min((buf.len() / 4 * 3).min(CHUNK) as u64);
+        let last = n == self.left;
+        let raw = match &mut self.raw {
+            Raw::Bytes(bytes) => {
+                let from = bytes.len() - self.left as usize;
+                bytes.get(from..from + n as usize).unwrap_or_default()
+            }
+            Raw::File(file) => {
+                self.chunk.resize(n as usize, 0);
+                file.fill(&mut self.chunk, last)?;
+                &self.chunk
+            }
+        };
+        self.left -= n;
+        STANDARD.encode_slice(raw, buf).map_err(io::Error::other)
+    }
+}
+
+enum Raw {
+    Bytes(Arc<Vec<u8>>),
+    File(Opening),
+}
+
+impl Raw {
+    fn len(&self) -> u64 {
+        match self {
+            Raw::Bytes(bytes) => bytes.len() as u64,
+            Raw::File(file) => file.len,
+        }
+    }
+}
+
+/// An open file, with what it was like when its length was declared.
+struct Opening {
+    file: File,
+    path: PathBuf,
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Opening {
+    fn new(path: &Path) -> Result<Self> {
+        let fail = |what: String, error: io::Error| Error::invalid(what).with(|e| e.source = Some(Box::new(error)));
+        let shown = path.display();
+        let cannot = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => fail(format!("no such file: {shown}"), error),
+            _ => fail(format!("cannot read the file {shown}"), error),
+        };
+        // Asked before opening: to open a FIFO waits for its writer.
+        let kind = fs::metadata(path).map_err(cannot)?;
+        if kind.is_dir() {
+            return Err(Error::invalid(format!("a directory, not a file: {shown}")));
+        }
+        if !kind.is_file() {
+            return Err(Error::invalid(format!("not a regular file: {shown}")));
+        }
+        let file = File::open(path).map_err(cannot)?;
+        let now = file.metadata().map_err(cannot)?;
+        if now.len() == 0 {
+            return Err(Error::invalid(format!("the file is empty: {shown}")));
+        }
+        Ok(Opening { file, path: path.to_owned(), len: now.len(), modified: now.modified().ok() })
+    }
+
+    /// Before the last bytes are given away the file must still be what it was: what is sent is
+    /// one content, or an error while the service cannot have the whole request.
+    fn fill(&mut self, chunk: &mut [u8], last: bool) -> io::Result<()> {
+        let changed = || io::Error::other(format!("the file changed while it was sent: {}", self.path.display()));
+        self.file.read_exact(chunk).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => changed(),
+            _ => io::Error::new(error.kind(), format!("cannot read the file {}: {error}", self.path.display())),
+        })?;
+        if last {
+            let now = self.file.metadata()?;
+            if now.len() != self.len || now.modified().ok() != self.modified {
+                return Err(changed());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text(text: impl Into<String>) -> Part {
+    Part::Text(io::Cursor::new(text.into().into_bytes()))
+}
+
+fn open(media: &Media) -> Result<Part> {
+    let raw = match &media.0 {
+        Source::Url(url) => {
+            media::check_url(url)?;
+            return Ok(text(Value::from(url.as_str()).to_string()));
+        }
+        Source::Base64(encoded) if encoded.is_empty() => return Err(Error::invalid("the base64 text is empty")),
+        Source::Base64(encoded) => return Ok(text(Value::from(encoded.as_str()).to_string())),
+        Source::Bytes(bytes) if bytes.is_empty() => return Err(Error::invalid("the medium is empty")),
+        Source::Bytes(bytes) => Raw::Bytes(bytes.clone()),
+        Source::File(path) => Raw::File(Opening::new(path)?),
+    };
+    Ok(Part::Encoded(Encoder::new(raw)))
+}

@@ -1,0 +1,250 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+use crate::agent::{Status, take};
+use crate::api::Api;
+use crate::body::{Body, Field};
+use crate::error::{Error, Result};
+use crate::media::Media;
+use crate::retry::{self, Taken};
+use crate::status;
+use crate::transport::Exchange;
+
+/// What to make an agent from. Everything is optional; what is not set is not sent.
+///
+/// `prompt`, `image`, `video` and `audio` are what both generations of the service know. The
+/// service of 2026 refuses `video`, and knows the other fields.
+///
+/// ```
+/// use bithuman::{GenerateRequest, Media};
+///
+/// let request = GenerateRequest::new()
+///     .prompt("You are an art critic who analyzes visual artworks.")
+///     .image(Media::url("https://example.com/artwork.jpg"));
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct GenerateRequest {
+    fields: BTreeMap<&'static str, Field>,
+    others: BTreeMap<String, Field>,
+    idempotency_key: Option<String>,
+}
+
+/// The fields that have a setter.
+const FIELDS: [&str; 10] =
+    ["prompt", "image", "video", "audio", "model", "version", "aspect_ratio", "framing", "transparency", "agent_id"];
+
+impl GenerateRequest {
+    /// An empty request.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn set(mut self, name: &'static str, field: Field) -> Self {
+        self.fields.insert(name, field);
+        self
+    }
+
+    fn text(self, name: &'static str, text: impl Into<String>) -> Self {
+        self.set(name, Field::Json(Value::String(text.into())))
+    }
+
+    /// The agent's system prompt.
+    pub fn prompt(self, prompt: impl Into<String>) -> Self {
+        self.text("prompt", prompt)
+    }
+
+    /// The agent's picture.
+    pub fn image(self, image: Media) -> Self {
+        self.set("image", Field::Media(image))
+    }
+
+    /// A video of the agent. The service of 2026 refuses it, with nothing billed.
+    pub fn video(self, video: Media) -> Self {
+        self.set("video", Field::Media(video))
+    }
+
+    /// The agent's voice.
+    pub fn audio(self, audio: Media) -> Self {
+        self.set("audio", Field::Media(audio))
+    }
+
+    /// The model, such as `essence-2` or `auto` (2026). Default: the service's choice.
+    pub fn model(self, model: impl Into<String>) -> Self {
+        self.text("model", model)
+    }
+
+    /// The model's version, such as `v2` (2026).
+    pub fn version(self, version: impl Into<String>) -> Self {
+        self.text("version", version)
+    }
+
+    /// `16:9`, `9:16` or `1:1` (2026).
+    pub fn aspect_ratio(self, ratio: impl Into<String>) -> Self {
+        self.text("aspect_ratio", ratio)
+    }
+
+    /// `portrait` or `full_body` (2026).
+    pub fn framing(self, framing: impl Into<String>) -> Self {
+        self.text("framing", framing)
+    }
+
+    /// Whether the background is transparent (2026).
+    pub fn transparency(self, transparent: bool) -> Self {
+        self.set("transparency", Field::Json(Value::Bool(transparent)))
+    }
+
+    /// Your own identifier for the agent (2026). Default: the service's choice.
+    pub fn agent_id(self, agent_id: impl Into<String>) -> Self {
+        self.text("agent_id", agent_id)
+    }
+
+    /// The `Idempotency-Key`, 1 to 255 visible ASCII characters. Default: a new one for every call.
+    ///
+    /// For 24 hours the service of 2026 answers the same key with the first answer, and bills
+    /// nothing. The document of 2025 knows no such header.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// A field the service has added since. One that has a setter is refused when sending.
+    pub fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.others.insert(name.into(), Field::Json(value.into()));
+        self
+    }
+
+    /// Opens what there is to send, or tells why it cannot be sent.
+    fn body(&self) -> Result<Body> {
+        if let Some(name) = self.others.keys().find(|name| FIELDS.contains(&name.as_str())) {
+            return Err(Error::invalid(format!("field(\"{name}\", ..) clashes with the setter of that name")));
+        }
+        if let Some(Field::Json(Value::String(id))) = self.fields.get("agent_id") {
+            // The id will have to go into the path of a status, after the generate is paid.
+            status::path(id)?;
+        }
+        let others = self.others.iter().map(|(name, field)| (name.as_str(), field));
+        Body::new(self.fields.iter().map(|(name, field)| (*name, field)).chain(others))
+    }
+}
+
+/// The service's answer to a generate: the agent it has begun to make.
+///
+/// Deserializing needs `agent_id` and `idempotency_key`; anything undocumented is in
+/// [`extra`](Generation::extra).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Generation {
+    /// The new agent's identifier: what [`Api::status`] and [`Api::wait`] ask for.
+    pub agent_id: String,
+    /// Where the generation stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// The service's message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The `Idempotency-Key` the request went with.
+    pub idempotency_key: String,
+    /// Whether this is the answer to an earlier request with the same key, so that nothing was
+    /// billed now.
+    pub replayed: bool,
+    /// Everything else the service sent.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Generation {
+    /// `None` if there is no id.
+    fn from_map(mut map: Map<String, Value>, idempotency_key: String, replayed: bool) -> Option<Self> {
+        Some(Generation {
+            agent_id: take(&mut map, "agent_id").filter(|id: &String| !id.is_empty())?,
+            status: take(&mut map, "status"),
+            message: take(&mut map, "message"),
+            idempotency_key,
+            replayed,
+            extra: map,
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Generation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut map = Map::deserialize(deserializer)?;
+        let replayed = take(&mut map, "replayed").unwrap_or_default();
+        take(&mut map, "idempotency_key")
+            .and_then(|key| Generation::from_map(map, key, replayed))
+            .ok_or_else(|| serde::de::Error::custom("a generation needs the strings agent_id and idempotency_key"))
+    }
+}
+
+impl Api {
+    /// Asks the service to make an agent: `POST /v1/agent/generate`. **This is billed.**
+    ///
+    /// Returns as soon as the service has named the agent; [`wait`](Api::wait) waits until it is
+    /// ready. Media are read, checked and encoded before and while they are sent.
+    ///
+    /// ```no_run
+    /// use bithuman::{Api, GenerateRequest};
+    ///
+    /// let api = Api::from_env()?;
+    /// let started = api.generate(&GenerateRequest::new().prompt("You are a friendly assistant."))?;
+    /// println!("{}", started.agent_id);
+    /// # Ok::<(), bithuman::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for what cannot be sent, with nothing sent; `Unauthorized`,
+    /// `InsufficientBalance`, `NotFound`, `Rejected`, `RateLimited`, `Service`, `Network`, `Tls`,
+    /// `Timeout` and `UnexpectedAnswer` as [`ErrorKind`](crate::ErrorKind) says. Each carries the
+    /// [idempotency key](Error::idempotency_key), and tells with
+    /// [`outcome_unknown`](Error::outcome_unknown) whether the service may have billed the call.
+    pub fn generate(&self, request: &GenerateRequest) -> Result<Generation> {
+        self.generate_within(request, None)
+    }
+
+    /// A generate within what is left of a deadline.
+    pub(crate) fn generate_within(&self, request: &GenerateRequest, time_left: Option<Duration>) -> Result<Generation> {
+        let in_generate = |e: Error| e.with(|e| e.call = "generate");
+        let key = match &request.idempotency_key {
+            Some(key) => check_key(key).map_err(in_generate)?,
+            None => mint_key(),
+        };
+        let in_generate = |e: Error| in_generate(e).with(|e| e.idempotency_key = Some(key.clone()));
+        let mut body = request.body().map_err(in_generate)?;
+        let answer = self.transport().exchange(Exchange {
+            path: "/v1/agent/generate",
+            post: Some((&mut body, &key)),
+            answer_timeout: self.answer_timeout(),
+            time_left,
+        });
+        let generation = answer.and_then(|answer| {
+            let mut fields = answer.json.clone();
+            fields.remove("success");
+            Generation::from_map(fields, key.clone(), answer.replayed)
+                .ok_or_else(|| self.transport().lacks("the answer names no agent", &answer))
+        });
+        generation.map_err(|error| {
+            in_generate(error).with(|e| {
+                e.attempts = 1;
+                e.outcome_unknown = retry::taken(body.handed_over(), e.http_status, false, e.refused) == Taken::Unknown;
+                e.repeat_is_safe = !e.outcome_unknown;
+            })
+        })
+    }
+}
+
+fn check_key(key: &str) -> Result<String> {
+    if (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) {
+        Ok(key.into())
+    } else {
+        Err(Error::invalid("an idempotency key is 1 to 255 visible ASCII characters"))
+    }
+}
+
+/// A key nobody has used: 128 random bits.
+fn mint_key() -> String {
+    format!("bithuman-{:016x}{:016x}", retry::random(), retry::random())
+}

@@ -1,0 +1,98 @@
+//! A blocking client for the bitHuman agent creation service: ask for an avatar agent, wait until
+//! it is ready. For programs without an async runtime.
+//!
+//! ```no_run
+//! use bithuman::{Api, GenerateRequest, Media, Wait};
+//!
+//! fn main() -> Result<(), bithuman::Error> {
+//!     let api = Api::from_env()?; // BITHUMAN_API_SECRET, BITHUMAN_API_URL
+//!     let request = GenerateRequest::new()
+//!         .prompt("You are an art critic who analyzes visual artworks.")
+//!         .image(Media::file("portrait.jpg"));
+//!     let started = api.generate(&request)?; // billed
+//!     let agent = api.wait(&started.agent_id, &Wait::new())?; // minutes to hours
+//!     println!("{}", agent.model_url.as_deref().unwrap_or("no downloadable model"));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Overview
+//!
+//! - [`Api`] is the handle; [`ApiBuilder`] has its settings.
+//! - [`Api::generate`] sends a [`GenerateRequest`], with [`Media`] by link, from disk or from
+//!   memory, and returns a [`Generation`] with the agent's id. It is **billed**.
+//! - [`Api::status`] asks once for the [`Agent`], [`Api::wait`] polls until it is ready, and
+//!   [`Api::watch`] gives every poll. [`Api::generate_and_wait`] is both with one deadline.
+//! - [`Error`] is one line for people; [`Error::kind`] and the rest are for programs.
+//!
+//! The service comes in two generations, and the same code talks to both: the one of the 2025
+//! document at [`DEFAULT_BASE_URL`], and the one published in 2026 at [`BASE_URL_2026`].
+//!
+//! # Money
+//!
+//! A generate is sent once: this crate does not send one again by itself. Every one carries an
+//! idempotency key, yours or a new one, and so does every error of it. An error tells with
+//! [`Error::outcome_unknown`] whether the service may have billed the call. Waiting costs nothing:
+//! as long as the agent id is known, [`Api::wait`] can be called again.
+//!
+//! # What it does not do
+//!
+//! - No async: every call blocks. Spawn a thread if you must.
+//! - No other part of the service than making agents: no talking to them, no account.
+//! - No check of what the service alone can judge: models, formats, sizes.
+//! - No resending of a generate.
+//!
+//! # Secrecy
+//!
+//! The secret goes into one header to one origin. It is in no error, no `Debug` and no log record
+//! at `DEBUG` or above. At `TRACE` the `ureq-proto` crate logs whole requests, the secret
+//! included, and nothing here can stop it: do not enable `TRACE` for it where logs are kept.
+//!
+//! # Threads
+//!
+//! This crate spawns none. ureq spawns a short one for every look-up of a host, and panics if the
+//! system refuses it.
+//!
+//! # Features
+//!
+//! - `rustls` (default): https, with rustls, ring and Mozilla's root certificates built in.
+//!   Without it only plain http to this machine works.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::todo,
+        clippy::unreachable
+    )
+)]
+
+// The rooms, from the top of the house down: each imports only from those below it.
+mod agent; // from here on: what everyone may name
+mod api; // the handle and its settings
+mod body; // the request's body, encoded while it is read
+mod clock;
+mod error;
+mod generate; // POST /v1/agent/generate
+mod media;
+mod retry; // was it taken, and when again
+mod secret;
+mod status; // GET /v1/agent/status/{agent_id}
+mod transport; // one exchange over ureq
+mod wait; // polling until the end
+
+pub use agent::{Agent, Status};
+pub use api::{Api, ApiBuilder};
+#[doc(hidden)]
+pub use clock::Clock;
+pub use error::{Error, ErrorKind, Result};
+pub use generate::{GenerateRequest, Generation};
+pub use media::Media;
+pub use serde_json;
+pub use transport::{BASE_URL_2026, DEFAULT_BASE_URL};
+pub use wait::{Wait, Watch};

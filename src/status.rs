@@ -1,0 +1,83 @@
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::agent::Agent;
+use crate::api::Api;
+use crate::error::{Error, ErrorKind, Result};
+use crate::transport::Exchange;
+
+/// The longest wait for the head of a status: the service answers at once.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Api {
+    /// Asks once how an agent is: `GET /v1/agent/status/{agent_id}`.
+    ///
+    /// A generation that failed is an answer, not an error: see [`Agent::is_failed`].
+    ///
+    /// ```no_run
+    /// let api = bithuman::Api::from_env()?;
+    /// println!("{}", api.status("A91XMB7113")?.status);
+    /// # Ok::<(), bithuman::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for an id that is empty, `.`, `..` or has control characters; `NotFound`,
+    /// `Unauthorized`, `RateLimited`, `Rejected`, `Service`, `Network`, `Tls`, `Timeout` and
+    /// `UnexpectedAnswer` as [`ErrorKind`](crate::ErrorKind) says. Each carries the agent id.
+    pub fn status(&self, agent_id: &str) -> Result<Agent> {
+        self.poll(agent_id, None)
+    }
+
+    /// One attempt, within what is left of a deadline.
+    pub(crate) fn poll(&self, agent_id: &str, time_left: Option<Duration>) -> Result<Agent> {
+        let path = path(agent_id).map_err(|e| e.with(|e| e.call = "status"))?;
+        let answer = self.transport().exchange(Exchange {
+            path: &path,
+            post: None,
+            answer_timeout: self.answer_timeout().min(ANSWER_TIMEOUT),
+            time_left,
+        });
+        let agent = answer.and_then(|answer| {
+            let mut data = answer.json.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
+            if !data.get("agent_id").is_some_and(Value::is_string) {
+                data.insert("agent_id".into(), agent_id.into());
+            }
+            Agent::try_from(data)
+                .map_err(|_| self.transport().lacks("the answer does not tell the agent's status", &answer))
+        });
+        agent.map_err(|error| {
+            error.with(|e| {
+                e.call = "status";
+                e.agent_id = Some(agent_id.into());
+                e.attempts = 1;
+                if e.kind == ErrorKind::NotFound {
+                    e.what = "the service knows no such agent".into();
+                }
+            })
+        })
+    }
+}
+
+/// The id as one path segment, whatever is in it.
+pub(crate) fn path(agent_id: &str) -> Result<String> {
+    match agent_id {
+        "" => return Err(Error::invalid("the agent id is empty")),
+        "." | ".." => {
+            return Err(Error::invalid("an agent id cannot be . or .., which a URL takes away"));
+        }
+        id if id.chars().any(char::is_control) => {
+            return Err(Error::invalid("the agent id has a control character"));
+        }
+        _ => {}
+    }
+    let mut path = String::from("/v1/agent/status/");
+    for byte in agent_id.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(byte as char),
+            _ => path += &format!("%{byte:02X}"),
+        }
+    }
+    Ok(path)
+}

@@ -1,0 +1,369 @@
+use std::fmt;
+use std::iter::FusedIterator;
+use std::time::Duration;
+
+use crate::agent::Agent;
+use crate::api::Api;
+use crate::error::{Error, ErrorKind, Result};
+use crate::generate::GenerateRequest;
+use crate::retry;
+
+/// A last look at the agent is worth this much of the time that is left.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// How often in a row an agent may be unknown before it was first seen: the service that has just
+/// named it may take a moment to know it everywhere.
+const MAX_NOT_FOUND: u32 = 3;
+
+/// How to wait for an agent.
+///
+/// ```
+/// use std::time::Duration;
+/// use bithuman::Wait;
+///
+/// let wait = Wait::new().interval(Duration::from_secs(10)).timeout(Duration::from_secs(4 * 60 * 60));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    interval: Duration,
+    timeout: Duration,
+    outage: Duration,
+}
+
+impl Default for Wait {
+    fn default() -> Self {
+        Wait {
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2 * 60 * 60),
+            outage: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
+impl Wait {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The time between two polls, more than zero. Default: 5 s, which the service asks for.
+    pub fn interval(mut self, time: Duration) -> Self {
+        self.interval = time;
+        self
+    }
+
+    /// The time for everything: with [`generate_and_wait`](Api::generate_and_wait) the upload too.
+    /// Default: 2 h.
+    ///
+    /// The last poll comes about a second before the end, even if the interval is longer.
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.timeout = time;
+        self
+    }
+
+    /// How long polls may go on failing, with no good answer in between, before the wait ends with
+    /// their error. Default: 15 min.
+    pub fn outage(mut self, time: Duration) -> Self {
+        self.outage = time;
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.interval.is_zero() {
+            return Err(Error::invalid("Wait: the interval is zero"));
+        }
+        Ok(())
+    }
+}
+
+impl Api {
+    /// Polls until the agent is ready, and returns it: at once, and then every
+    /// [`interval`](Wait::interval).
+    ///
+    /// Trouble that passes (the network, 408, 425, 429, 5xx, an answer that makes no sense) is sat
+    /// out, backing off, for up to [`Wait::outage`]. So is "no such agent" before the first good
+    /// answer, three times.
+    ///
+    /// ```no_run
+    /// use bithuman::{Api, ErrorKind, Wait};
+    ///
+    /// let api = Api::from_env()?;
+    /// match api.wait("A91XMB7113", &Wait::new()) {
+    ///     Ok(agent) => println!("{:?}", agent.model_url),
+    ///     Err(error) if error.kind() == ErrorKind::GenerationFailed => println!("{error}"),
+    ///     Err(error) => return Err(error), // wait("A91XMB7113") can be called again
+    /// }
+    /// # Ok::<(), bithuman::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// `GenerationFailed` if the service says so; `WaitTimedOut` after [`Wait::timeout`], which is
+    /// no failure of the agent; `InvalidInput` for a bad id or a zero interval; otherwise what
+    /// [`status`](Api::status) reports. Each carries the agent id and what was
+    /// [last seen](Error::last_seen).
+    pub fn wait(&self, agent_id: &str, wait: &Wait) -> Result<Agent> {
+        self.watch(agent_id, wait).finish()
+    }
+
+    /// The polls of [`wait`](Api::wait), one by one: for progress, or to stop in between.
+    ///
+    /// ```no_run
+    /// use bithuman::{Api, Wait};
+    ///
+    /// let api = Api::from_env()?;
+    /// for agent in api.watch("A91XMB7113", &Wait::new()) {
+    ///     println!("{}", agent?.status);
+    /// }
+    /// # Ok::<(), bithuman::Error>(())
+    /// ```
+    pub fn watch(&self, agent_id: &str, wait: &Wait) -> Watch {
+        let deadline = self.clock().now().saturating_add(wait.timeout);
+        Watch::new(self, agent_id, wait, deadline, Duration::ZERO)
+    }
+
+    /// [`generate`](Api::generate), **which is billed**, and [`wait`](Api::wait), with one
+    /// deadline over both. The first poll comes after one interval.
+    ///
+    /// ```no_run
+    /// use bithuman::{Api, GenerateRequest, Wait};
+    ///
+    /// let request = GenerateRequest::new().prompt("You are a friendly assistant.");
+    /// let agent = Api::from_env()?.generate_and_wait(&request, &Wait::new())?;
+    /// # Ok::<(), bithuman::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Api::generate) and [`wait`](Api::wait). An error that carries an
+    /// [agent id](Error::agent_id) came after the service had taken the request: go on with
+    /// [`wait`](Api::wait), which is not billed.
+    pub fn generate_and_wait(&self, request: &GenerateRequest, wait: &Wait) -> Result<Agent> {
+        wait.check()?;
+        let deadline = self.clock().now().saturating_add(wait.timeout);
+        let started = self.generate_within(request, Some(wait.timeout)).map_err(|error| {
+            error.with(|e| {
+                if e.kind == ErrorKind::WaitTimedOut {
+                    e.what = format!("the {:?} to wait ran out before the service answered", wait.timeout);
+                }
+            })
+        })?;
+        Watch::new(self, &started.agent_id, wait, deadline, wait.interval).finish().map_err(|error| {
+            error.with(|e| {
+                e.idempotency_key = Some(started.idempotency_key);
+                e.repeat_is_safe = false;
+            })
+        })
+    }
+}
+
+/// An agent on its way: the iterator of [`Api::watch`].
+///
+/// Each item is an answered poll; the last is the agent's end, ready or failed, or else the only
+/// error. Between two items it sleeps; trouble that passes is not shown.
+pub struct Watch {
+    api: Api,
+    agent_id: String,
+    wait: Wait,
+    deadline: Duration,
+    /// What the next poll waits for.
+    pause: Pause,
+    last_seen: Option<Agent>,
+    /// When the first poll failed since the last good answer, and how many did.
+    trouble: Option<(Duration, u32)>,
+    not_found: u32,
+    ended: bool,
+}
+
+/// The wait before a poll.
+#[derive(Default)]
+struct Pause {
+    wanted: Duration,
+    /// What the service asked for: the wait is this long, or there is none.
+    at_least: Duration,
+}
+
+impl Watch {
+    fn new(api: &Api, agent_id: &str, wait: &Wait, deadline: Duration, first: Duration) -> Self {
+        Watch {
+            api: api.clone(),
+            agent_id: agent_id.into(),
+            wait: wait.clone(),
+            deadline,
+            pause: Pause { wanted: first, ..Pause::default() },
+            last_seen: None,
+            trouble: None,
+            not_found: 0,
+            ended: false,
+        }
+    }
+
+    fn finish(mut self) -> Result<Agent> {
+        loop {
+            let agent = self.poll()?;
+            if agent.is_failed() {
+                return Err(self.report(Error::new(ErrorKind::GenerationFailed, "the generation failed").with(|e| {
+                    e.message = agent.error_message.clone();
+                })));
+            }
+            if agent.is_ready() {
+                return Ok(agent);
+            }
+        }
+    }
+
+    /// Sleeps and asks until there is an answer.
+    fn poll(&mut self) -> Result<Agent> {
+        self.wait.check().map_err(|e| self.report(e))?;
+        loop {
+            let left = self.deadline.saturating_sub(self.api.clock().now());
+            let Some(pause) = next_poll(&self.pause, left) else {
+                return Err(self.timed_out(None));
+            };
+            if !pause.is_zero() {
+                self.api.clock().sleep(pause);
+            }
+            let left = self.deadline.saturating_sub(self.api.clock().now());
+            match self.api.poll(&self.agent_id, Some(left)) {
+                Ok(agent) => {
+                    self.trouble = None;
+                    self.pause = Pause { wanted: self.wait.interval, ..Pause::default() };
+                    self.last_seen = Some(agent.clone());
+                    return Ok(agent);
+                }
+                Err(error) if error.kind() == ErrorKind::WaitTimedOut => {
+                    return Err(self.timed_out(None));
+                }
+                Err(error) => self.bear(error)?,
+            }
+        }
+    }
+
+    /// Sits trouble out if it may pass, and gives it back if not.
+    fn bear(&mut self, error: Error) -> Result<()> {
+        let passing = match error.kind() {
+            // Where TLS never worked, it is set up wrong; where it did, this may be another network.
+            ErrorKind::Tls => self.last_seen.is_some(),
+            ErrorKind::NotFound => {
+                self.not_found += 1;
+                self.last_seen.is_none() && self.not_found <= MAX_NOT_FOUND
+            }
+            _ => error.is_retryable(),
+        };
+        if !passing {
+            return Err(self.report(error));
+        }
+        if error.kind() != ErrorKind::NotFound {
+            self.not_found = 0;
+        }
+        let now = self.api.clock().now();
+        let (since, failures) = self.trouble.unwrap_or((now, 0));
+        self.trouble = Some((since, failures + 1));
+        let at_least = error.retry_after().unwrap_or_default();
+        let backoff = retry::backoff(failures, retry::random());
+        self.pause = Pause { wanted: self.wait.interval.max(backoff).max(at_least), at_least };
+
+        let outage_left = since.saturating_add(self.wait.outage).saturating_sub(now);
+        let time_left = self.deadline.saturating_sub(now);
+        if next_poll(&self.pause, outage_left.min(time_left)).is_some() {
+            return Ok(());
+        }
+        if time_left <= outage_left {
+            return Err(self.timed_out(Some(error)));
+        }
+        let outage = format!("; no good answer for {:?}", self.wait.outage);
+        Err(self.report(error.with(|e| e.what += &outage)))
+    }
+
+    /// An error about this agent.
+    fn report(&self, error: Error) -> Error {
+        error.with(|e| {
+            e.call = "wait";
+            e.agent_id = Some(self.agent_id.clone());
+            e.last_seen = self.last_seen.clone();
+        })
+    }
+
+    fn timed_out(&self, trouble: Option<Error>) -> Error {
+        let ran_out = format!("when the {:?} to wait ran out", self.wait.timeout);
+        let what = match &self.last_seen {
+            None => format!("not seen yet {ran_out}"),
+            Some(agent) => {
+                let progress = agent.progress.map(|progress| format!(", {:.0} %", progress * 100.0));
+                let step = agent.current_step.as_ref().map(|step| format!(", {step}"));
+                let (progress, step) = (progress.unwrap_or_default(), step.unwrap_or_default());
+                let person = match agent.current_step.as_deref() {
+                    Some("awaiting_face_marking") => ": the service waits for a person to mark the face",
+                    _ => "",
+                };
+                format!("still {}{progress}{step} {ran_out}{person}", agent.status)
+            }
+        };
+        self.report(Error::new(ErrorKind::WaitTimedOut, what + "; this is no failure, wait for it again")).with(|e| {
+            e.retry_after = trouble.as_ref().and_then(Error::retry_after);
+            e.source = trouble.map(|error| error.into());
+        })
+    }
+}
+
+/// How long to sleep before the next poll: as wanted, or until just before the end, or not at all
+/// if a poll would come too late.
+fn next_poll(pause: &Pause, left: Duration) -> Option<Duration> {
+    let last_look = left.saturating_sub(LAST_LOOK);
+    if pause.wanted < left {
+        Some(pause.wanted)
+    } else if !last_look.is_zero() && pause.at_least <= last_look {
+        Some(last_look)
+    } else {
+        None
+    }
+}
+
+impl Iterator for Watch {
+    type Item = Result<Agent>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let item = self.poll();
+        self.ended = item.as_ref().map_or(true, Agent::is_finished);
+        Some(item)
+    }
+}
+
+impl FusedIterator for Watch {}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("agent_id", &self.agent_id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn next_poll_table() {
+        // wanted, at least, left, sleep; in milliseconds
+        let rows = [
+            (0, 0, 7_000, Some(0)),
+            (0, 0, 0, None),
+            (5_000, 0, 7_000, Some(5_000)),
+            (5_000, 0, 5_000, Some(4_000)),
+            (5_000, 0, 2_000, Some(1_000)),
+            (5_000, 0, 1_000, None),
+            (5_000, 0, 200, None),
+            (100, 0, 200, Some(100)),
+            (20_000, 20_000, 21_000, Some(20_000)),
+            (20_000, 20_000, 20_000, None),
+            (30_000, 10_000, 20_000, Some(19_000)),
+        ];
+        for (wanted, at_least, left, sleep) in rows {
+            let ms = Duration::from_millis;
+            let pause = Pause { wanted: ms(wanted), at_least: ms(at_least) };
+            assert_eq!(next_poll(&pause, ms(left)), sleep.map(ms), "{wanted} {at_least} {left}");
+        }
+    }
+}
