@@ -1,0 +1,224 @@
+//! A double of the service on this machine, for the examples and the tests: as strict as the real
+//! one, in the form of its 2025 document or of what it published in 2026.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bithuman::serde_json::{Map, Value, json};
+use httpmock::{HttpMockRequest, HttpMockResponse, MockServer};
+
+/// The secret the stand-in knows.
+pub const SECRET: &str = "stand-in-secret";
+
+/// Which generation of the service to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Of2025,
+    Of2026,
+}
+
+/// A running service. It ends with the process; an agent takes a few polls to be made, and fails
+/// if its prompt has the word "fail".
+pub struct StandIn {
+    server: MockServer,
+    service: Arc<Mutex<Service>>,
+}
+
+impl StandIn {
+    pub fn start(form: Form) -> Self {
+        let service = Arc::new(Mutex::new(Service { form, agents: BTreeMap::new(), keys: BTreeMap::new(), billed: 0 }));
+        let server = MockServer::start();
+        let answering = service.clone();
+        server.mock(|_, then| {
+            then.respond_with(move |request| answering.lock().unwrap_or_else(PoisonError::into_inner).answer(request));
+        });
+        StandIn { server, service }
+    }
+
+    pub fn base_url(&self) -> String {
+        self.server.base_url()
+    }
+
+    /// How many generates an account would have paid for.
+    #[allow(dead_code, reason = "the tests ask, the examples do not")]
+    pub fn billed(&self) -> usize {
+        self.service.lock().unwrap_or_else(PoisonError::into_inner).billed
+    }
+}
+
+struct Service {
+    form: Form,
+    agents: BTreeMap<String, Life>,
+    /// The first answer to each idempotency key.
+    keys: BTreeMap<String, Value>,
+    billed: usize,
+}
+
+struct Life {
+    request: Map<String, Value>,
+    polls: usize,
+}
+
+/// A refusal, before it is put into the form of one generation.
+struct Refusal(u16, &'static str, &'static str, String);
+
+impl Service {
+    fn answer(&mut self, request: &HttpMockRequest) -> HttpMockResponse {
+        let uri = request.uri();
+        let path = uri.path();
+        let answer = self.authorize(request).and_then(|()| {
+            match (request.method_str(), path.strip_prefix("/v1/agent/status/")) {
+                ("POST", _) if path == "/v1/agent/generate" => self.generate(request),
+                ("GET", Some(id)) => self.status(&decode(id)).map(|answer| (answer, false)),
+                _ => Err(Refusal(404, "NOT_FOUND", "No such address", path.into())),
+            }
+        });
+        let (status, body, replayed) = match answer {
+            Ok((body, replayed)) => (200, body, replayed),
+            Err(refusal) => (refusal.0, self.refuse(refusal), false),
+        };
+        let mut response = HttpMockResponse::builder()
+            .status(status)
+            .header("content-type", "application/json")
+            .header("x-request-id", "stand-in")
+            .body(body.to_string());
+        if replayed {
+            response = response.header("idempotency-replayed", "true");
+        }
+        response.build()
+    }
+
+    fn refuse(&self, Refusal(status, code, message, details): Refusal) -> Value {
+        match self.form {
+            Form::Of2025 => json!({"error": message, "code": code, "details": details}),
+            Form::Of2026 => json!({
+                "error": {"code": code, "message": format!("{message}: {details}"), "httpStatus": status},
+                "status": "error",
+                "status_code": status,
+            }),
+        }
+    }
+
+    fn authorize(&self, request: &HttpMockRequest) -> Result<(), Refusal> {
+        let code = match (header(request, "api-secret"), self.form) {
+            (Some(secret), _) if secret == SECRET => return Ok(()),
+            (None, Form::Of2026) => "MISSING_AUTH",
+            _ => "UNAUTHORIZED",
+        };
+        let details = "Please check your API secret from imaginex.bithuman.ai";
+        Err(Refusal(401, code, "Invalid API secret", details.into()))
+    }
+
+    fn generate(&mut self, request: &HttpMockRequest) -> Result<(Value, bool), Refusal> {
+        let bad = |details: String| Refusal(400, "VALIDATION_ERROR", "Bad request", details);
+        if !header(request, "content-type").is_some_and(|kind| kind.starts_with("application/json")) {
+            return Err(bad("the content type is not application/json".into()));
+        }
+        let fields: Map<String, Value> =
+            bithuman::serde_json::from_slice(request.body_ref()).map_err(|error| bad(error.to_string()))?;
+        for name in ["prompt", "model", "version", "aspect_ratio", "framing", "agent_id"] {
+            if fields.get(name).is_some_and(|value| !value.is_string()) {
+                return Err(bad(format!("{name} is not a string")));
+            }
+        }
+        for name in ["image", "video", "audio"] {
+            if !fields.get(name).is_none_or(is_medium) {
+                return Err(bad(format!("{name} is neither a URL nor base64")));
+            }
+        }
+        let key = header(request, "idempotency-key").filter(|_| self.form == Form::Of2026);
+        if let Some(first) = key.and_then(|key| self.keys.get(key)) {
+            return Ok((first.clone(), true));
+        }
+        if self.form == Form::Of2026 && fields.contains_key("video") {
+            let details = "send an image instead; nothing was billed";
+            return Err(Refusal(400, "VIDEO_INPUT_NOT_SUPPORTED", "Video is not supported", details.into()));
+        }
+        self.billed += 1;
+        let own = fields.get("agent_id").and_then(Value::as_str).filter(|_| self.form == Form::Of2026);
+        let id = own.map_or_else(|| format!("A{:02}XMB7113", self.billed), String::from);
+        let answer =
+            json!({"success": true, "message": "Agent generation started", "agent_id": id, "status": "processing"});
+        self.agents.insert(id, Life { request: fields, polls: 0 });
+        if let Some(key) = key {
+            self.keys.insert(key.into(), answer.clone());
+        }
+        Ok((answer, false))
+    }
+
+    fn status(&mut self, id: &str) -> Result<Value, Refusal> {
+        let unknown = || Refusal(404, "NOT_FOUND", "Agent not found", format!("no agent {id}"));
+        let life = self.agents.get_mut(id).ok_or_else(unknown)?;
+        let text = |name: &str| life.request.get(name).and_then(Value::as_str);
+        let fails = text("prompt").is_some_and(|prompt| prompt.contains("fail"));
+        // status, progress, step
+        let steps: &[(&str, f64, &str)] = match (self.form, fails) {
+            (Form::Of2025, false) => &[("processing", 0.0, ""), ("processing", 0.0, ""), ("ready", 1.0, "")],
+            (Form::Of2025, true) => &[("processing", 0.0, ""), ("failed", 0.0, "")],
+            (Form::Of2026, false) => &[
+                ("processing", 0.0, "payment"),
+                ("generating", 0.02, "persona"),
+                ("completed", 0.05, "persona"),
+                ("generating", 0.35, "voice_image"),
+                ("success", 0.6, "video"),
+                ("generating", 0.85, "lip_sync"),
+                ("ready", 1.0, "done"),
+            ],
+            (Form::Of2026, true) => {
+                &[("processing", 0.0, "payment"), ("generating", 0.1, "persona"), ("failed", 0.1, "persona")]
+            }
+        };
+        let (status, progress, step) = steps[life.polls.min(steps.len() - 1)];
+        let link = |name: &str| text(name).filter(|medium| medium.starts_with("http")).map(String::from);
+        let made = |what: &str| (status == "ready").then(|| format!("https://stand-in.invalid/{id}/{what}"));
+        let mut data = json!({
+            "agent_id": id,
+            "event_type": if status == "ready" { "lip_created" } else { "started" },
+            "status": status,
+            "error_message": (status == "failed").then_some("the prompt asked for a failure"),
+            "created_at": "2025-08-01T13:58:51.907177+00:00",
+            "updated_at": "2025-08-01T09:59:15.159901+00:00",
+            "system_prompt": text("prompt"),
+            "image_url": link("image").or_else(|| made("image.jpg")),
+            "video_url": link("video").or_else(|| made("video.mp4")),
+            "name": "Stand-in",
+            "model_url": made("model.imx"),
+        });
+        if self.form == Form::Of2026 {
+            data["progress"] = json!(progress);
+            data["progress_msg"] = json!(format!("{step}: {:.0} %", progress * 100.0));
+            data["current_step"] = json!(step);
+            data["supported_models"] = json!([text("model").unwrap_or("essence-2")]);
+        }
+        life.polls += 1;
+        Ok(json!({"success": true, "data": data}))
+    }
+}
+
+fn header<'a>(request: &'a HttpMockRequest, name: &str) -> Option<&'a str> {
+    let (_, value) = request.headers_vec().iter().find(|(header, _)| header.eq_ignore_ascii_case(name))?;
+    Some(value)
+}
+
+fn is_medium(value: &Value) -> bool {
+    let Some(text) = value.as_str() else { return false };
+    let encoded = match text.strip_prefix("data:") {
+        Some(uri) => uri.split_once(";base64,").map(|(_, data)| data),
+        None => Some(text),
+    };
+    let is_url = text.starts_with("http://") || text.starts_with("https://");
+    is_url || encoded.is_some_and(|data| !data.is_empty() && STANDARD.decode(data).is_ok())
+}
+
+/// Undoes percent-encoding.
+fn decode(segment: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = segment.bytes();
+    while let Some(byte) = rest.next() {
+        let hex = |digit: Option<u8>| char::from(digit.unwrap_or_default()).to_digit(16).unwrap_or_default() as u8;
+        bytes.push(if byte == b'%' { hex(rest.next()) * 16 + hex(rest.next()) } else { byte });
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
