@@ -73,18 +73,18 @@
 )]
 
 // The rooms, from the top of the house down: each imports only from those below it.
-mod agent; // from here on: what everyone may name
-mod api; // the handle and its settings
-mod body; // the request's body, encoded while it is read
-mod clock;
-mod error;
+mod wait; // polling until the end, and the whole job
 mod generate; // POST /v1/agent/generate
-mod media;
-mod retry; // was it taken, and when again
-mod secret;
 mod status; // GET /v1/agent/status/{agent_id}
+mod api; // the handle and its settings
 mod transport; // one exchange over ureq
-mod wait; // polling until the end
+mod body; // the request's body, encoded while it is read
+mod retry; // was it taken, and when again
+mod clock; // now, and sleep
+mod agent; // from here on, what everyone may name
+mod media;
+mod secret;
+mod error;
 
 pub use agent::{Agent, Status};
 pub use api::{Api, ApiBuilder};
