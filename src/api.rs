@@ -10,16 +10,13 @@ use ureq::http::Uri;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
-use crate::transport::{DEFAULT_BASE_URL, Settings, Transport};
+use crate::transport::{DEFAULT_BASE_URL, LONGEST, Settings, Transport};
 
 /// The variable [`Api::from_env`] takes the API secret from.
 const SECRET_VARIABLE: &str = "BITHUMAN_API_SECRET";
 
 /// The variable [`Api::from_env`] takes the base URL from, if it is set.
 const URL_VARIABLE: &str = "BITHUMAN_API_URL";
-
-/// No setting may be longer than this: what is added to it must stay a time.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The handle to the service.
 ///
@@ -308,26 +305,5 @@ fn is_loopback(host: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_variables() {
-        let with = |variables: &[(&str, &str)]| {
-            let get = |name: &str| Some(variables.iter().find(|(n, _)| *n == name)?.1.into());
-            from_variables(get).and_then(ApiBuilder::build).map(|api| api.transport().base_url().to_owned())
-        };
-        for (url, base_url) in
-            [(None, DEFAULT_BASE_URL), (Some(""), DEFAULT_BASE_URL), (Some("https://a/b/"), "https://a/b")]
-        {
-            let variables: Vec<_> =
-                url.map(|url| (URL_VARIABLE, url)).into_iter().chain([(SECRET_VARIABLE, "s")]).collect();
-            assert_eq!(with(&variables).unwrap(), base_url);
-        }
-        for none in [&[][..], &[(SECRET_VARIABLE, "")], &[(URL_VARIABLE, "https://a")]] {
-            let error = with(none).unwrap_err().to_string();
-            assert!(error.starts_with("Api: no API secret: set BITHUMAN_API_SECRET"), "{error}");
-        }
-        assert!(with(&[(SECRET_VARIABLE, "s"), (URL_VARIABLE, "nonsense")]).is_err());
-    }
-}
+#[path = "../tests/unit/api.rs"]
+mod tests;

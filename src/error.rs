@@ -13,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An argument or a setting cannot be used. Nothing was sent.
+    /// An argument or a setting cannot be used. No whole request was sent.
     InvalidInput,
     /// The service refused the API secret or the account (401, 403).
     Unauthorized,

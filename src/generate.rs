@@ -222,7 +222,8 @@ impl Api {
         });
         let generation = answer.and_then(|answer| {
             let mut fields = answer.json.clone();
-            fields.remove("success");
+            // The last two are this crate's in a Generation; a service that echoes them says nothing new.
+            fields.retain(|name, _| !["success", "idempotency_key", "replayed"].contains(&name.as_str()));
             Generation::from_map(fields, key.clone(), answer.replayed)
                 .ok_or_else(|| self.transport().lacks("the answer names no agent", &answer))
         });

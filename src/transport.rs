@@ -27,6 +27,9 @@ const EXCERPT: usize = 512;
 /// The slowest upload waited for, in bytes a second, on top of the fixed allowance.
 const SLOWEST_UPLOAD: u64 = 32 * 1024;
 
+/// No time may be longer than this: what it is added to must stay a time.
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// The longest an answer's body may take once its head is there.
 const LONGEST_BODY: Duration = Duration::from_secs(60);
 
@@ -139,7 +142,7 @@ impl Transport {
         secret.set_sensitive(true);
         Ok(request
             .config()
-            .timeout_global(time_left)
+            .timeout_global(time_left.map(|time| time.min(LONGEST)))
             .timeout_recv_response(Some(answer_timeout))
             .timeout_recv_body(Some(answer_timeout.min(LONGEST_BODY)))
             .build()

@@ -172,6 +172,7 @@ pub struct Watch {
     /// When the first poll failed since the last good answer, and how many did.
     trouble: Option<(Duration, u32)>,
     not_found: u32,
+    polls: u32,
     ended: bool,
 }
 
@@ -194,6 +195,7 @@ impl Watch {
             last_seen: None,
             trouble: None,
             not_found: 0,
+            polls: 0,
             ended: false,
         }
     }
@@ -226,21 +228,25 @@ impl Watch {
             let left = self.deadline.saturating_sub(self.api.clock().now());
             match self.api.poll(&self.agent_id, Some(left)) {
                 Ok(agent) => {
+                    self.polls += 1;
                     self.trouble = None;
                     self.pause = Pause { wanted: self.wait.interval, ..Pause::default() };
                     self.last_seen = Some(agent.clone());
                     return Ok(agent);
                 }
-                Err(error) if error.kind() == ErrorKind::WaitTimedOut => {
-                    return Err(self.timed_out(None));
+                Err(error) => {
+                    self.polls += error.attempts();
+                    self.bear(error)?;
                 }
-                Err(error) => self.bear(error)?,
             }
         }
     }
 
     /// Sits trouble out if it may pass, and gives it back if not.
     fn bear(&mut self, error: Error) -> Result<()> {
+        if error.kind() == ErrorKind::WaitTimedOut {
+            return Err(self.timed_out(None));
+        }
         let passing = match error.kind() {
             // Where TLS never worked, it is set up wrong; where it did, this may be another network.
             ErrorKind::Tls => self.last_seen.is_some(),
@@ -265,7 +271,8 @@ impl Watch {
 
         let outage_left = since.saturating_add(self.wait.outage).saturating_sub(now);
         let time_left = self.deadline.saturating_sub(now);
-        if next_poll(&self.pause, outage_left.min(time_left)).is_some() {
+        if let Some(delay) = next_poll(&self.pause, outage_left.min(time_left)) {
+            self.pause.wanted = delay;
             return Ok(());
         }
         if time_left <= outage_left {
@@ -279,7 +286,8 @@ impl Watch {
     fn report(&self, error: Error) -> Error {
         error.with(|e| {
             e.call = "wait";
-            e.agent_id = Some(self.agent_id.clone());
+            e.agent_id = Some(self.agent_id.clone()).filter(|id| !id.is_empty());
+            e.attempts = self.polls;
             e.last_seen = self.last_seen.clone();
         })
     }
@@ -341,29 +349,5 @@ impl fmt::Debug for Watch {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn next_poll_table() {
-        // wanted, at least, left, sleep; in milliseconds
-        let rows = [
-            (0, 0, 7_000, Some(0)),
-            (0, 0, 0, None),
-            (5_000, 0, 7_000, Some(5_000)),
-            (5_000, 0, 5_000, Some(4_000)),
-            (5_000, 0, 2_000, Some(1_000)),
-            (5_000, 0, 1_000, None),
-            (5_000, 0, 200, None),
-            (100, 0, 200, Some(100)),
-            (20_000, 20_000, 21_000, Some(20_000)),
-            (20_000, 20_000, 20_000, None),
-            (30_000, 10_000, 20_000, Some(19_000)),
-        ];
-        for (wanted, at_least, left, sleep) in rows {
-            let ms = Duration::from_millis;
-            let pause = Pause { wanted: ms(wanted), at_least: ms(at_least) };
-            assert_eq!(next_poll(&pause, ms(left)), sleep.map(ms), "{wanted} {at_least} {left}");
-        }
-    }
-}
+#[path = "../tests/unit/wait.rs"]
+mod tests;
