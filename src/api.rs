@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use ureq::http::Uri;
 
+use crate::body::{Body, Meter};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
+use crate::event::{Event, Hook};
 use crate::secret::Secret;
 use crate::transport::{DEFAULT_BASE_URL, LONGEST, Settings, Transport};
 
@@ -32,7 +34,10 @@ const URL_VARIABLE: &str = "BITHUMAN_API_URL";
 /// # Ok::<(), bithuman::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Api(Arc<Shared>);
+pub struct Api {
+    shared: Arc<Shared>,
+    hook: Option<Hook>,
+}
 
 struct Shared {
     transport: Transport,
@@ -83,22 +88,47 @@ impl Api {
         ApiBuilder::default()
     }
 
+    /// A clone that shares the connections and tells `f` what its calls are doing: for progress
+    /// bars, logs and watchdogs.
+    ///
+    /// `f` runs on the thread of the call, which waits for it. It replaces a function given before.
+    ///
+    /// ```
+    /// use bithuman::{Api, Event};
+    ///
+    /// let api = Api::new("the-API-secret")?.on_event(|event| match event {
+    ///     Event::Uploaded { sent, total } => eprintln!("{} %", sent * 100 / total),
+    ///     _ => {}
+    /// });
+    /// # Ok::<(), bithuman::Error>(())
+    /// ```
+    pub fn on_event(&self, f: impl Fn(&Event) + Send + Sync + 'static) -> Self {
+        Api { shared: self.shared.clone(), hook: Some(Arc::new(f)) }
+    }
+
+    /// Has the body's progress reported.
+    pub(crate) fn meter(&self, body: &mut Body) {
+        if let Some(hook) = &self.hook {
+            body.set_meter(Meter::new(hook.clone(), self.shared.clock.clone()));
+        }
+    }
+
     pub(crate) fn transport(&self) -> &Transport {
-        &self.0.transport
+        &self.shared.transport
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.0.clock
+        &*self.shared.clock
     }
 
     pub(crate) fn answer_timeout(&self) -> Duration {
-        self.0.answer_timeout
+        self.shared.answer_timeout
     }
 }
 
 impl fmt::Debug for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Api").field("base_url", &self.0.transport.base_url()).finish_non_exhaustive()
+        f.debug_struct("Api").field("base_url", &self.shared.transport.base_url()).finish_non_exhaustive()
     }
 }
 
@@ -229,6 +259,7 @@ impl ApiBuilder {
         if !self.user_agent.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
             return Err(Error::invalid("the user agent has a character that no header can carry"));
         }
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let transport = Transport::new(Settings {
             base_url: base.url,
             host: base.host,
@@ -237,9 +268,10 @@ impl ApiBuilder {
             user_agent: self.user_agent,
             connect_timeout: self.connect_timeout.min(LONGEST),
             upload_timeout: self.upload_timeout.min(LONGEST),
+            clock: clock.clone(),
         });
-        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        Ok(Api(Arc::new(Shared { transport, clock, answer_timeout: self.answer_timeout.min(LONGEST) })))
+        let shared = Shared { transport, clock, answer_timeout: self.answer_timeout.min(LONGEST) };
+        Ok(Api { shared: Arc::new(shared), hook: None })
     }
 }
 

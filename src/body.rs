@@ -1,18 +1,23 @@
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::event::{Event, Hook};
 use crate::media::{self, Media, Source};
 
 /// Raw bytes encoded at a time: they become 32 KiB of base64, one of the connection's buffers.
 const CHUNK: usize = 24 * 1024;
+
+/// A slow upload is reported this often.
+const METER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A field of the request: JSON, or a medium that becomes a JSON string.
 #[derive(Debug, Clone)]
@@ -30,10 +35,13 @@ pub(crate) struct Body {
     sent: u64,
     /// Why a medium could not be read to its end.
     broken: Option<String>,
+    meter: Option<Meter>,
 }
 
 enum Part {
     Text(io::Cursor<Vec<u8>>),
+    /// The caller's base64, which needs no escaping, and how much of it is read.
+    Ready(Arc<String>, usize),
     Encoded(Encoder),
 }
 
@@ -50,18 +58,40 @@ impl Body {
                     let part = open(media).map_err(|e| e.with(|e| e.what = format!("{name}: {}", e.what)))?;
                     match part {
                         Part::Text(_) => parts.push(part),
-                        Part::Encoded(_) => parts.extend([text("\""), part, text("\"")]),
+                        Part::Ready(..) | Part::Encoded(_) => parts.extend([text("\""), part, text("\"")]),
                     }
                 }
             }
         }
         parts.push(text(if parts.is_empty() { "{}" } else { "}" }));
         let len = parts.iter().map(Part::len).fold(0, u64::saturating_add);
-        Ok(Body { parts, at: 0, len, sent: 0, broken: None })
+        Ok(Body { parts, at: 0, len, sent: 0, broken: None, meter: None })
+    }
+
+    pub fn set_meter(&mut self, meter: Meter) {
+        self.meter = Some(meter);
+    }
+
+    /// Back to the first byte: the same ones come again.
+    pub fn rewind(&mut self) -> Result<()> {
+        for part in &mut self.parts {
+            match part {
+                Part::Text(text) => text.set_position(0),
+                Part::Ready(_, at) => *at = 0,
+                Part::Encoded(encoder) => encoder.rewind()?,
+            }
+        }
+        (self.at, self.sent) = (0, 0);
+        Ok(())
     }
 
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// How much was handed over.
+    pub fn sent(&self) -> u64 {
+        self.sent
     }
 
     /// Whether the last byte was handed over, so that the service may have the whole request.
@@ -86,6 +116,9 @@ impl Read for Body {
             }
             let read = match part {
                 Part::Text(text) => text.read(rest),
+                Part::Ready(text, at) => {
+                    text.as_bytes().get(*at..).unwrap_or_default().read(rest).inspect(|n| *at += n)
+                }
                 Part::Encoded(encoder) => encoder.read(rest),
             };
             match read {
@@ -98,7 +131,34 @@ impl Read for Body {
             }
         }
         self.sent += n as u64;
+        if let Some(meter) = &mut self.meter {
+            meter.show(self.sent, self.len);
+        }
         Ok(n)
+    }
+}
+
+/// Reports progress often enough for a smooth bar, and not once per read.
+pub(crate) struct Meter {
+    hook: Hook,
+    clock: Arc<dyn Clock>,
+    shown: u64,
+    shown_at: Duration,
+}
+
+impl Meter {
+    pub fn new(hook: Hook, clock: Arc<dyn Clock>) -> Self {
+        Meter { shown: 0, shown_at: clock.now(), hook, clock }
+    }
+
+    fn show(&mut self, sent: u64, total: u64) {
+        let now = self.clock.now();
+        let moved = sent.abs_diff(self.shown);
+        let due = moved >= total.div_ceil(100) || now.saturating_sub(self.shown_at) >= METER_INTERVAL || sent == total;
+        if moved > 0 && due {
+            (self.shown, self.shown_at) = (sent, now);
+            (self.hook)(&Event::Uploaded { sent, total });
+        }
     }
 }
 
@@ -106,6 +166,7 @@ impl Part {
     fn len(&self) -> u64 {
         match self {
             Part::Text(text) => text.get_ref().len() as u64,
+            Part::Ready(text, _) => text.len() as u64,
             Part::Encoded(encoder) => encoder.raw.len().div_ceil(3).saturating_mul(4),
         }
     }
@@ -127,6 +188,17 @@ struct Encoder {
 impl Encoder {
     fn new(raw: Raw) -> Self {
         Encoder { left: raw.len(), raw, chunk: Vec::new(), group: [0; 4], pending: 0 }
+    }
+
+    fn rewind(&mut self) -> Result<()> {
+        (self.left, self.pending) = (self.raw.len(), 0);
+        if let Raw::File(opened) = &mut self.raw {
+            opened.file.rewind().map_err(|error| {
+                let what = format!("cannot read the file {} again", opened.path.display());
+                Error::invalid(what).with(|e| e.source = Some(error.into()))
+            })?;
+        }
+        Ok(())
     }
 
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -232,6 +304,11 @@ fn text(text: impl Into<String>) -> Part {
     Part::Text(io::Cursor::new(text.into().into_bytes()))
 }
 
+/// Whether JSON has a byte as it is.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
+}
+
 fn open(media: &Media) -> Result<Part> {
     let raw = match &media.0 {
         Source::Url(url) => {
@@ -239,6 +316,7 @@ fn open(media: &Media) -> Result<Part> {
             return Ok(text(Value::from(url.as_str()).to_string()));
         }
         Source::Base64(encoded) if encoded.is_empty() => return Err(Error::invalid("the base64 text is empty")),
+        Source::Base64(encoded) if encoded.bytes().all(is_plain) => return Ok(Part::Ready(encoded.clone(), 0)),
         Source::Base64(encoded) => return Ok(text(Value::from(encoded.as_str()).to_string())),
         Source::Bytes(bytes) if bytes.is_empty() => return Err(Error::invalid("the medium is empty")),
         Source::Bytes(bytes) => Raw::Bytes(bytes.clone()),
@@ -246,3 +324,7 @@ fn open(media: &Media) -> Result<Part> {
     };
     Ok(Part::Encoded(Encoder::new(raw)))
 }
+
+#[cfg(test)]
+#[path = "../tests/unit/body.rs"]
+mod tests;

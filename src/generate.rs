@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::media::Media;
 use crate::retry::{self, Taken};
 use crate::status;
-use crate::transport::Exchange;
+use crate::transport::Limits;
 
 /// What to make an agent from. Everything is optional; what is not set is not sent.
 ///
@@ -202,11 +202,11 @@ impl Api {
     /// [idempotency key](Error::idempotency_key), and tells with
     /// [`outcome_unknown`](Error::outcome_unknown) whether the service may have billed the call.
     pub fn generate(&self, request: &GenerateRequest) -> Result<Generation> {
-        self.generate_within(request, None)
+        self.generate_until(request, None)
     }
 
-    /// A generate within what is left of a deadline.
-    pub(crate) fn generate_within(&self, request: &GenerateRequest, time_left: Option<Duration>) -> Result<Generation> {
+    /// A generate within a deadline.
+    pub(crate) fn generate_until(&self, request: &GenerateRequest, deadline: Option<Duration>) -> Result<Generation> {
         let in_generate = |e: Error| e.with(|e| e.call = "generate");
         let key = match &request.idempotency_key {
             Some(key) => check_key(key).map_err(in_generate)?,
@@ -214,12 +214,9 @@ impl Api {
         };
         let in_generate = |e: Error| in_generate(e).with(|e| e.idempotency_key = Some(key.clone()));
         let mut body = request.body().map_err(in_generate)?;
-        let answer = self.transport().exchange(Exchange {
-            path: "/v1/agent/generate",
-            post: Some((&mut body, &key)),
-            answer_timeout: self.answer_timeout(),
-            time_left,
-        });
+        self.meter(&mut body);
+        let limits = Limits { answer: self.answer_timeout(), deadline };
+        let answer = self.transport().post("/v1/agent/generate", &mut body, &key, limits);
         let generation = answer.and_then(|answer| {
             let mut fields = answer.json.clone();
             // The last two are this crate's in a Generation; a service that echoes them says nothing new.

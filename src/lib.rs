@@ -23,6 +23,7 @@
 //!   memory, and returns a [`Generation`] with the agent's id. It is **billed**.
 //! - [`Api::status`] asks once for the [`Agent`], [`Api::wait`] polls until it is ready, and
 //!   [`Api::watch`] gives every poll. [`Api::generate_and_wait`] is both with one deadline.
+//! - [`Api::on_event`] reports what a call is doing, as an [`Event`].
 //! - [`Error`] is one line for people; [`Error::kind`] and the rest are for programs.
 //!
 //! The service comes in two generations, and the same code talks to both: the one of the 2025
@@ -34,6 +35,14 @@
 //! idempotency key, yours or a new one, and so does every error of it. An error tells with
 //! [`Error::outcome_unknown`] whether the service may have billed the call. Waiting costs nothing:
 //! as long as the agent id is known, [`Api::wait`] can be called again.
+//!
+//! # Media
+//!
+//! A medium is opened, checked and measured before anything is sent, and then read, encoded and sent
+//! piece by piece: 100 MB take no more memory than 100 KB. A file that changes meanwhile is an error
+//! before its last byte has gone. A body over 1 MiB is sent only once the service is willing
+//! (`Expect: 100-continue`), so that a refusal costs no upload; a service that ignores the question
+//! costs one second.
 //!
 //! # What it does not do
 //!
@@ -84,6 +93,7 @@ mod clock; // now, and sleep
 mod agent; // from here on, what everyone may name
 mod media;
 mod secret;
+mod event;
 mod error;
 
 pub use agent::{Agent, Status};
@@ -91,6 +101,7 @@ pub use api::{Api, ApiBuilder};
 #[doc(hidden)]
 pub use clock::Clock;
 pub use error::{Error, ErrorKind, Result};
+pub use event::Event;
 pub use generate::{GenerateRequest, Generation};
 pub use media::Media;
 pub use serde_json;

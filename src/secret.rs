@@ -1,7 +1,7 @@
-use std::fmt;
 use std::mem;
 
 use serde_json::{Map, Value};
+use ureq::http::HeaderValue;
 
 use crate::error::{Error, Result};
 
@@ -16,26 +16,30 @@ pub(crate) struct Secret {
     text: String,
     /// As JSON writes it inside a string.
     escaped: String,
+    header: HeaderValue,
 }
 
 impl Secret {
     /// Refuses what no header can carry, without showing it.
-    pub fn new(secret: String) -> Result<Self> {
-        if secret.is_empty() {
+    pub fn new(text: String) -> Result<Self> {
+        if text.is_empty() {
             return Err(Error::invalid("the API secret is empty"));
         }
-        if secret.bytes().any(|b| !b.is_ascii_graphic()) {
-            return Err(Error::invalid(
+        match HeaderValue::from_str(&text) {
+            Ok(mut header) if text.bytes().all(|b| b.is_ascii_graphic()) => {
+                header.set_sensitive(true);
+                let quoted = Value::from(text.as_str()).to_string();
+                let escaped = quoted.get(1..quoted.len() - 1).unwrap_or_default().into();
+                Ok(Secret { text, escaped, header })
+            }
+            _ => Err(Error::invalid(
                 "the API secret has a space, a line break or another character that no header can carry",
-            ));
+            )),
         }
-        let quoted = Value::from(secret.as_str()).to_string();
-        let escaped = quoted.get(1..quoted.len() - 1).unwrap_or_default().into();
-        Ok(Secret { text: secret, escaped })
     }
 
-    pub fn expose(&self) -> &str {
-        &self.text
+    pub fn header(&self) -> HeaderValue {
+        self.header.clone()
     }
 
     /// Masks the secret in text that ends up in an error.
@@ -64,11 +68,5 @@ impl Secret {
             Value::Object(fields) => self.mask_fields(fields),
             _ => {}
         }
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(MASK)
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::agent::Agent;
 use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::Exchange;
+use crate::transport::Limits;
 
 /// The longest wait for the head of a status: the service answers at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -30,16 +30,11 @@ impl Api {
         self.poll(agent_id, None)
     }
 
-    /// One attempt, within what is left of a deadline.
-    pub(crate) fn poll(&self, agent_id: &str, time_left: Option<Duration>) -> Result<Agent> {
+    /// One attempt, within a deadline.
+    pub(crate) fn poll(&self, agent_id: &str, deadline: Option<Duration>) -> Result<Agent> {
         let path = path(agent_id).map_err(|e| e.with(|e| e.call = "status"))?;
-        let answer = self.transport().exchange(Exchange {
-            path: &path,
-            post: None,
-            answer_timeout: self.answer_timeout().min(ANSWER_TIMEOUT),
-            time_left,
-        });
-        let agent = answer.and_then(|answer| {
+        let limits = Limits { answer: self.answer_timeout().min(ANSWER_TIMEOUT), deadline };
+        let agent = self.transport().get(&path, limits).and_then(|answer| {
             let mut data = answer.json.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
             if !data.get("agent_id").is_some_and(Value::is_string) {
                 data.insert("agent_id".into(), agent_id.into());

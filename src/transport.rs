@@ -1,13 +1,15 @@
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use ureq::config::Config;
-use ureq::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use ureq::http::{HeaderValue, Response};
+use ureq::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LOCATION, RETRY_AFTER};
+use ureq::http::{Response, StatusCode};
 use ureq::{Agent, RequestBuilder, SendBody, Timeout};
 
 use crate::body::Body;
+use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::retry;
 use crate::secret::Secret;
@@ -30,6 +32,10 @@ const SLOWEST_UPLOAD: u64 = 32 * 1024;
 /// No time may be longer than this: what it is added to must stay a time.
 pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// A body longer than this is sent only once the server is willing. One that ignores the question
+/// costs the second ureq waits for it.
+const EXPECT_ABOVE: u64 = 1024 * 1024;
+
 /// The longest an answer's body may take once its head is there.
 const LONGEST_BODY: Duration = Duration::from_secs(60);
 
@@ -45,6 +51,7 @@ pub(crate) struct Settings {
     pub connect_timeout: Duration,
     /// What an upload may take besides what its length does.
     pub upload_timeout: Duration,
+    pub clock: Arc<dyn Clock>,
 }
 
 /// The ureq agent, and one exchange over it.
@@ -53,16 +60,13 @@ pub(crate) struct Transport {
     settings: Settings,
 }
 
-/// One request.
-pub(crate) struct Exchange<'a> {
-    /// What comes after the base URL.
-    pub path: &'a str,
-    /// A POST with this body and idempotency key, or else a GET.
-    pub post: Option<(&'a mut Body, &'a str)>,
-    /// How long the head of the answer may take once the request is sent.
-    pub answer_timeout: Duration,
-    /// What is left of the caller's deadline.
-    pub time_left: Option<Duration>,
+/// The time one exchange may take, besides what the settings say.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    /// For the head of the answer, once the request is sent.
+    pub answer: Duration,
+    /// The caller's, on the clock.
+    pub deadline: Option<Duration>,
 }
 
 /// The answer to a request that the service did not refuse.
@@ -97,59 +101,93 @@ impl Transport {
         &self.settings.base_url
     }
 
-    /// Sends once, reads the answer with a bound, and tells what it means.
-    pub fn exchange(&self, exchange: Exchange<'_>) -> Result<Answer> {
-        let Exchange { path, post, answer_timeout, time_left } = exchange;
-        let url = format!("{}{path}", self.settings.base_url);
-        let answered = match post {
-            None => self.limited(self.agent.get(&url), answer_timeout, time_left)?.call(),
-            Some((body, key)) => {
-                let upload =
-                    Duration::from_secs(body.len() / SLOWEST_UPLOAD).saturating_add(self.settings.upload_timeout);
-                let request = self
-                    .agent
-                    .post(&url)
-                    .config()
-                    // A stale connection of the pool would make this call's outcome unknown.
-                    .max_idle_age(Duration::ZERO)
-                    .timeout_send_body(Some(upload))
-                    .build();
-                let sent = self
-                    .limited(request, answer_timeout, time_left)?
-                    .header(CONTENT_TYPE, "application/json")
-                    .header(CONTENT_LENGTH, body.len())
-                    .header("Idempotency-Key", key)
-                    .send(SendBody::from_reader(body));
-                if let Some(reason) = body.broken() {
-                    return Err(Error::invalid(reason));
-                }
-                sent
+    /// Asks once, reads the answer with a bound, and tells what it means.
+    pub fn get(&self, path: &str, limits: Limits) -> Result<Answer> {
+        let request = self.agent.get(self.url(path));
+        let answered = self.limited(request, limits).call();
+        self.read(answered.map_err(|error| self.failure(error, limits))?, limits)
+    }
+
+    /// Sends once, but for one thing that is sent without its body first; then as [`get`](Self::get).
+    ///
+    /// A server that refuses a request early, and closes, resets a connection on which a body is
+    /// still coming, and its answer is lost. `Expect: 100-continue` saves the answer and the upload.
+    /// A server that cannot deal with it gets the request once more without, and one that breaks
+    /// off a small upload gets it once more with it: in neither case can it have taken the first.
+    pub fn post(&self, path: &str, body: &mut Body, key: &str, limits: Limits) -> Result<Answer> {
+        let url = self.url(path);
+        let mut expect = body.len() > EXPECT_ABOVE;
+        let mut switched = false;
+        let answered = loop {
+            body.rewind()?;
+            let answered = self.upload(&url, body, key, expect, limits);
+            let again = match &answered {
+                Ok(response) => expect && response.status() == StatusCode::EXPECTATION_FAILED,
+                // A `100` that has headers is misread as the end, or waited on for more.
+                Err(ureq::Error::Timeout(Timeout::RecvResponse)) if expect => body.sent() == 0,
+                Err(error) if expect => body.sent() == 0 && is_break(error),
+                Err(error) => !body.handed_over() && is_break(error),
+            };
+            if switched || !again {
+                break answered;
             }
+            (expect, switched) = (!expect, true);
         };
-        self.read(answered.map_err(|error| self.failure(error, answer_timeout))?, answer_timeout)
+        if let Some(reason) = body.broken() {
+            return Err(Error::invalid(reason));
+        }
+        let response = answered.map_err(|error| {
+            self.failure(error, limits).with(|e| {
+                if body.sent() > 0 && !body.handed_over() {
+                    let (sent, len) = (body.sent(), body.len());
+                    e.what += &format!(" after {sent} of {len} bytes; the service may be refusing a body this large");
+                }
+            })
+        })?;
+        self.read(response, limits)
+    }
+
+    fn upload(
+        &self,
+        url: &str,
+        body: &mut Body,
+        key: &str,
+        expect: bool,
+        limits: Limits,
+    ) -> std::result::Result<Response<ureq::Body>, ureq::Error> {
+        let at_slowest = Duration::from_secs(body.len() / SLOWEST_UPLOAD);
+        let request = self.agent.post(url).config();
+        // A stale connection of the pool would make this call's outcome unknown.
+        let request = request.max_idle_age(Duration::ZERO);
+        let request = request.timeout_send_body(Some(at_slowest.saturating_add(self.settings.upload_timeout)));
+        let mut request = self
+            .limited(request.build(), limits)
+            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_LENGTH, body.len())
+            .header("Idempotency-Key", key);
+        if expect {
+            // Without the close, ureq waits for ever on a server that refuses and keeps the connection.
+            request = request.header(EXPECT, "100-continue").header(CONNECTION, "close");
+        }
+        request.send(SendBody::from_reader(body))
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.settings.base_url)
     }
 
     /// What every request of ours carries.
-    fn limited<B>(
-        &self,
-        request: RequestBuilder<B>,
-        answer_timeout: Duration,
-        time_left: Option<Duration>,
-    ) -> Result<RequestBuilder<B>> {
-        // The builder let nothing through that is no header value.
-        let mut secret = HeaderValue::from_str(self.settings.secret.expose())
-            .map_err(|_| Error::invalid("the API secret cannot be sent in a header"))?;
-        secret.set_sensitive(true);
-        Ok(request
+    fn limited<B>(&self, request: RequestBuilder<B>, limits: Limits) -> RequestBuilder<B> {
+        let left = limits.deadline.map(|deadline| deadline.saturating_sub(self.settings.clock.now()));
+        let request = request
             .config()
-            .timeout_global(time_left.map(|time| time.min(LONGEST)))
-            .timeout_recv_response(Some(answer_timeout))
-            .timeout_recv_body(Some(answer_timeout.min(LONGEST_BODY)))
-            .build()
-            .header("api-secret", secret))
+            .timeout_global(left.map(|left| left.min(LONGEST)))
+            .timeout_recv_response(Some(limits.answer))
+            .timeout_recv_body(Some(limits.answer.min(LONGEST_BODY)));
+        request.build().header("api-secret", self.settings.secret.header())
     }
 
-    fn read(&self, mut response: Response<ureq::Body>, answer_timeout: Duration) -> Result<Answer> {
+    fn read(&self, mut response: Response<ureq::Body>, limits: Limits) -> Result<Answer> {
         let secret = &self.settings.secret;
         let status = response.status().as_u16();
         let header = |name: &str| {
@@ -174,7 +212,7 @@ impl Transport {
                 Error::new(ErrorKind::UnexpectedAnswer, what).with(|e| e.source = Some(error.into()))
             }
             (status, json) => match reading {
-                Err(error) if status < 300 => self.failure(error.into(), answer_timeout),
+                Err(error) if status < 300 => self.failure(error.into(), limits),
                 _ => refusal(status, &json.unwrap_or_default(), location),
             },
         };
@@ -201,7 +239,7 @@ impl Transport {
     }
 
     /// What ureq reports, as an error of ours.
-    fn failure(&self, error: ureq::Error, answer_timeout: Duration) -> Error {
+    fn failure(&self, error: ureq::Error, limits: Limits) -> Error {
         let Settings { host, connect_timeout, .. } = &self.settings;
         let (kind, what) = match &error {
             ureq::Error::Timeout(Timeout::Global) => (ErrorKind::WaitTimedOut, "the time ran out".into()),
@@ -209,7 +247,7 @@ impl Transport {
                 (ErrorKind::Timeout, format!("no connection to {host} within {connect_timeout:?}"))
             }
             ureq::Error::Timeout(Timeout::RecvResponse) => {
-                (ErrorKind::Timeout, format!("no answer from {host} within {answer_timeout:?}"))
+                (ErrorKind::Timeout, format!("no answer from {host} within {:?}", limits.answer))
             }
             ureq::Error::Timeout(Timeout::RecvBody) => {
                 (ErrorKind::Timeout, format!("{host} did not end its answer in time"))
@@ -243,6 +281,18 @@ impl Transport {
 
 fn no_tls(host: &str) -> String {
     format!("no trusted TLS connection to {host}")
+}
+
+/// Whether the connection was there and broke, or ended in something that is not HTTP.
+fn is_break(error: &ureq::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match error {
+        ureq::Error::Protocol(_) => true,
+        ureq::Error::Io(error) => {
+            matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+        }
+        _ => false,
+    }
 }
 
 /// The standard library has no kind for a failed look-up, only this text.

@@ -141,10 +141,10 @@ impl Api {
     pub fn generate_and_wait(&self, request: &GenerateRequest, wait: &Wait) -> Result<Agent> {
         wait.check()?;
         let deadline = self.clock().now().saturating_add(wait.timeout);
-        let started = self.generate_within(request, Some(wait.timeout)).map_err(|error| {
+        let started = self.generate_until(request, Some(deadline)).map_err(|error| {
             error.with(|e| {
                 if e.kind == ErrorKind::WaitTimedOut {
-                    e.what = format!("the {:?} to wait ran out before the service answered", wait.timeout);
+                    e.what = format!("no answer within the {:?} to wait: {}", wait.timeout, e.what);
                 }
             })
         })?;
@@ -225,8 +225,7 @@ impl Watch {
             if !pause.is_zero() {
                 self.api.clock().sleep(pause);
             }
-            let left = self.deadline.saturating_sub(self.api.clock().now());
-            match self.api.poll(&self.agent_id, Some(left)) {
+            match self.api.poll(&self.agent_id, Some(self.deadline)) {
                 Ok(agent) => {
                     self.polls += 1;
                     self.trouble = None;

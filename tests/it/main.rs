@@ -11,4 +11,5 @@ mod settings;
 mod stand_in;
 mod support;
 mod trouble;
+mod upload;
 mod waiting;

@@ -206,10 +206,7 @@ fn a_deadline_ends_an_upload_that_is_not_answered() {
     let wait = Wait::new().timeout(ms(150));
     let error = api.generate_and_wait(&GenerateRequest::new(), &wait).unwrap_err();
     assert_eq!((error.kind(), error.agent_id(), error.attempts()), (WaitTimedOut, None, 1));
-    assert!(
-        error.to_string().starts_with("generate: the 150ms to wait ran out before the service answered"),
-        "{error}"
-    );
+    assert!(error.to_string().starts_with("generate: no answer within the 150ms to wait: the time ran out"), "{error}");
     // It may be paid.
     assert!(error.outcome_unknown() && !error.is_retryable());
     assert!(error.idempotency_key().is_some());

@@ -1,0 +1,20 @@
+use std::sync::Arc;
+
+/// What a call is doing, for [`Api::on_event`](crate::Api::on_event).
+///
+/// Events may be added: keep a `_` arm.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// So many bytes of the request's body are on their way: reported for every hundredth of it,
+    /// at least ten times a second while it moves, and at the end. Sent anew, it begins anew.
+    Uploaded {
+        /// The bytes handed to the connection so far.
+        sent: u64,
+        /// The length of the body.
+        total: u64,
+    },
+}
+
+/// The caller's function.
+pub(crate) type Hook = Arc<dyn Fn(&Event) + Send + Sync>;
