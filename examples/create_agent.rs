@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::{self, ExitCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bithuman::{Api, GenerateRequest, Media, Wait};
-use cli::{Args, READY};
+use bithuman::{Api, Event, GenerateRequest, Media, Wait};
+use cli::{Args, Bar, READY};
 use stand_in::{Form, StandIn};
 
 const PROGRAM: &str = "create_agent";
@@ -101,7 +101,13 @@ fn demonstrate(mut options: Options, no_arguments: bool) -> ExitCode {
 /// The job itself: the exit code, and the agent's id as soon as there is one.
 fn create(api: &Api, options: &Options) -> (u8, Option<String>) {
     eprintln!("idempotency key: {}", options.key);
-    let started = match api.generate(&options.request) {
+    let bar = Bar::new();
+    let uploading = api.on_event(move |event| {
+        if let Event::Uploaded { sent, total } = event {
+            bar.show(*sent, *total);
+        }
+    });
+    let started = match uploading.generate(&options.request) {
         Ok(started) => started,
         Err(error) => return (cli::report(PROGRAM, &error), error.agent_id().map(String::from)),
     };

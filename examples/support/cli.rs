@@ -125,6 +125,38 @@ impl Progress {
     }
 }
 
+/// An upload on stderr: a bar with its rate on a terminal, one plain line at the end elsewhere.
+pub struct Bar {
+    started: Instant,
+    live: bool,
+}
+
+impl Bar {
+    /// A smaller upload is over before it could be seen.
+    const SMALLEST: u64 = 64 * 1024;
+
+    pub fn new() -> Self {
+        Bar { started: Instant::now(), live: io::stderr().is_terminal() }
+    }
+
+    pub fn show(&self, sent: u64, total: u64) {
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        let seconds = self.started.elapsed().as_secs_f64().max(0.001);
+        if total < Self::SMALLEST {
+            return;
+        }
+        if self.live {
+            let filled = (sent * 30 / total) as usize;
+            let (bar, rate) = ("#".repeat(filled) + &".".repeat(30 - filled), mb(sent) / seconds);
+            eprint!("\r\x1b[K[{bar}] {:.1} of {:.1} MB, {rate:.1} MB/s", mb(sent), mb(total));
+            io::stderr().flush().ok();
+        }
+        if sent == total {
+            eprintln!("{}uploaded {:.1} MB in {seconds:.1} s", if self.live { "\r\x1b[K" } else { "" }, mb(total));
+        }
+    }
+}
+
 /// The defaults, but for what the arguments say.
 pub fn wait(interval: Option<Duration>, timeout: Option<Duration>) -> Wait {
     let wait = interval.into_iter().fold(Wait::new(), Wait::interval);
@@ -176,6 +208,8 @@ pub fn finish(program: &str, agent: &Agent, json: bool) -> u8 {
 
 /// An error with its causes on one line, and the exit code for it.
 pub fn report(program: &str, error: &Error) -> u8 {
-    eprintln!("{program}: {error:?}");
+    // It may come in the middle of a live line.
+    let start = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+    eprintln!("{start}{program}: {error:?}");
     if error.kind() == ErrorKind::InvalidInput { USAGE } else { FAILED }
 }
