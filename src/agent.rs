@@ -1,7 +1,7 @@
 use std::fmt;
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 /// An agent as the service last described it: the answer to [`Api::status`](crate::Api::status).
@@ -10,11 +10,11 @@ use serde_json::{Map, Value};
 /// null is `None`; one of a type that is not documented is `None` too, with the value kept in
 /// [`extra`](Agent::extra), as is every field this crate does not know. Serialized and read back
 /// it is the same.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Map<String, Value>")]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Agent {
-    /// The agent's identifier.
+    /// The agent's identifier. Unlike all else, it is never masked, not even where it holds the secret:
+    /// without it the agent would be lost.
     pub agent_id: String,
     /// Where the generation stands.
     pub status: Status,
@@ -88,15 +88,12 @@ impl Agent {
     pub fn is_finished(&self) -> bool {
         self.is_ready() || self.is_failed()
     }
-}
 
-impl TryFrom<Map<String, Value>> for Agent {
-    type Error = &'static str;
-
-    fn try_from(mut map: Map<String, Value>) -> Result<Self, Self::Error> {
-        Ok(Agent {
-            agent_id: take(&mut map, "agent_id").ok_or("an agent without the string agent_id")?,
-            status: take(&mut map, "status").ok_or("an agent without the string status")?,
+    /// `None` without the strings that make an agent.
+    pub(crate) fn from_map(mut map: Map<String, Value>) -> Option<Self> {
+        Some(Agent {
+            agent_id: take(&mut map, "agent_id")?,
+            status: take(&mut map, "status")?,
             event_type: take(&mut map, "event_type"),
             error_message: take(&mut map, "error_message"),
             created_at: take(&mut map, "created_at"),
@@ -114,6 +111,13 @@ impl TryFrom<Map<String, Value>> for Agent {
             description: take(&mut map, "description"),
             extra: map,
         })
+    }
+}
+
+impl<'de> Deserialize<'de> for Agent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Agent::from_map(Map::deserialize(deserializer)?)
+            .ok_or_else(|| D::Error::custom("an agent needs the strings agent_id and status"))
     }
 }
 

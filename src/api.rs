@@ -11,8 +11,9 @@ use crate::body::{Body, Meter};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::event::{Event, Hook};
+use crate::retry;
 use crate::secret::Secret;
-use crate::transport::{DEFAULT_BASE_URL, LONGEST, Settings, Transport};
+use crate::transport::{self, BASE_URL_2026, DEFAULT_BASE_URL, LONGEST, Settings, Transport};
 
 /// The variable [`Api::from_env`] takes the API secret from.
 const SECRET_VARIABLE: &str = "BITHUMAN_API_SECRET";
@@ -35,21 +36,24 @@ const URL_VARIABLE: &str = "BITHUMAN_API_URL";
 /// ```
 #[derive(Clone)]
 pub struct Api {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     hook: Option<Hook>,
 }
 
-struct Shared {
-    transport: Transport,
-    clock: Arc<dyn Clock>,
-    answer_timeout: Duration,
+/// What all clones of a handle share, for the verbs.
+pub(crate) struct Shared {
+    pub transport: Transport,
+    pub clock: Arc<dyn Clock>,
+    pub answer_timeout: Duration,
+    pub idempotency_honored: bool,
+    retries: u32,
 }
 
 impl Api {
     /// A handle to the service at [`DEFAULT_BASE_URL`](crate::DEFAULT_BASE_URL), with every other
     /// setting at its default.
     ///
-    /// ```
+    /// ```no_run
     /// let api = bithuman::Api::new("the-API-secret")?;
     /// # Ok::<(), bithuman::Error>(())
     /// ```
@@ -78,7 +82,7 @@ impl Api {
 
     /// Every setting at its default, to be changed before [`build`](ApiBuilder::build).
     ///
-    /// ```
+    /// ```no_run
     /// use bithuman::{Api, BASE_URL_2026};
     ///
     /// let api = Api::builder().secret("the-API-secret").base_url(BASE_URL_2026).build()?;
@@ -93,7 +97,7 @@ impl Api {
     ///
     /// `f` runs on the thread of the call, which waits for it. It replaces a function given before.
     ///
-    /// ```
+    /// ```no_run
     /// use bithuman::{Api, Event};
     ///
     /// let api = Api::new("the-API-secret")?.on_event(|event| match event {
@@ -106,23 +110,59 @@ impl Api {
         Api { shared: self.shared.clone(), hook: Some(Arc::new(f)) }
     }
 
+    /// Ends every call of this handle and its clones, for good: those running on other threads, and
+    /// those to come, return [`ErrorKind::ShutDown`](crate::ErrorKind::ShutDown).
+    ///
+    /// A sleep, an upload or a wait for an answer ends within 100 ms; a look-up or a TCP connect when
+    /// its [time-out](ApiBuilder::connect_timeout) does. The error carries what is known by then: the
+    /// agent id, the idempotency key, and whether the
+    /// [outcome is unknown](crate::Error::outcome_unknown).
+    ///
+    /// ```no_run
+    /// use bithuman::{Api, Wait};
+    ///
+    /// let api = Api::from_env()?;
+    /// let waiting = { let api = api.clone(); std::thread::spawn(move || api.wait("A91XMB7113", &Wait::new())) };
+    /// api.shutdown();
+    /// # Ok::<(), bithuman::Error>(())
+    /// ```
+    pub fn shutdown(&self) {
+        self.shared.transport.shutdown();
+        self.shared.clock.wake();
+    }
+
+    pub(crate) fn report(&self, event: &Event) {
+        if let Some(hook) = &self.hook {
+            hook(event);
+        }
+    }
+
+    /// Sleeps before a resend, unless there have been enough or it would take too long.
+    pub(crate) fn pause(&self, attempts: u32, error: &Error, deadline: Option<Duration>) -> bool {
+        let left = deadline.map(|deadline| deadline.saturating_sub(self.shared.clock.now()));
+        let delay = retry::delay(attempts.saturating_sub(1), error.retry_after(), left);
+        let Some(delay) = delay.filter(|_| attempts <= self.shared.retries) else {
+            return false;
+        };
+        self.report(&Event::Resending { attempts, delay, reason: error.to_string() });
+        self.shared.clock.sleep(delay);
+        true
+    }
+
+    /// A stopwatch that also counts the time the machine is suspended.
+    pub(crate) fn age(&self) -> impl Fn() -> Duration {
+        let (start, started) = (self.shared.clock.now(), self.shared.clock.wall_time());
+        move || {
+            let by_day = self.shared.clock.wall_time().duration_since(started).unwrap_or_default();
+            self.shared.clock.now().saturating_sub(start).max(by_day)
+        }
+    }
+
     /// Has the body's progress reported.
     pub(crate) fn meter(&self, body: &mut Body) {
         if let Some(hook) = &self.hook {
             body.set_meter(Meter::new(hook.clone(), self.shared.clock.clone()));
         }
-    }
-
-    pub(crate) fn transport(&self) -> &Transport {
-        &self.shared.transport
-    }
-
-    pub(crate) fn clock(&self) -> &dyn Clock {
-        &*self.shared.clock
-    }
-
-    pub(crate) fn answer_timeout(&self) -> Duration {
-        self.shared.answer_timeout
     }
 }
 
@@ -156,6 +196,10 @@ pub struct ApiBuilder {
     connect_timeout: Duration,
     answer_timeout: Duration,
     upload_timeout: Duration,
+    retries: u32,
+    idempotency_honored: Option<bool>,
+    proxy: Option<String>,
+    root_certificates: Option<Vec<u8>>,
     user_agent: String,
     allow_plain_http: bool,
     clock: Option<Arc<dyn Clock>>,
@@ -169,6 +213,10 @@ impl Default for ApiBuilder {
             connect_timeout: Duration::from_secs(10),
             answer_timeout: Duration::from_secs(5 * 60),
             upload_timeout: Duration::from_secs(5 * 60),
+            retries: 3,
+            idempotency_honored: None,
+            proxy: None,
+            root_certificates: None,
             user_agent: concat!("bithuman-rust/", env!("CARGO_PKG_VERSION")).into(),
             allow_plain_http: false,
             clock: None,
@@ -205,6 +253,45 @@ impl ApiBuilder {
         self
     }
 
+    /// How often a request is sent again after the first time. Default: 3.
+    ///
+    /// The delay is random, up to 0.5 s at first and doubling to 30 s, or what the service asks for in
+    /// `Retry-After`. One that would pass the deadline, or a minute where there is none, is not begun.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Whether the service answers an idempotency key that it knows with its first answer, and bills
+    /// nothing. Default: `true` for the host of [`BASE_URL_2026`](crate::BASE_URL_2026) only.
+    ///
+    /// Where it is `true`, a generate is sent again with the same key when it is unknown whether it was
+    /// taken. Where that is wrong, the agent may be made, and billed, twice.
+    pub fn idempotency_honored(mut self, honored: bool) -> Self {
+        self.idempotency_honored = Some(honored);
+        self
+    }
+
+    /// A proxy to go through, http or https: `http://user:password@host:port`. SOCKS is not supported.
+    /// A base URL on this machine takes none.
+    ///
+    /// A proxy that answers drop by drop is waited for beyond the connect time-out, which ureq gives
+    /// each read of its answer.
+    ///
+    /// Default: that of the first of `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` that is set, in upper
+    /// or lower case, but for the hosts in `NO_PROXY`, and for this machine.
+    pub fn proxy(mut self, url: impl Into<String>) -> Self {
+        self.proxy = Some(url.into());
+        self
+    }
+
+    /// The root certificates to trust, as PEM, **instead of** those built in: for a gateway with a
+    /// certificate of its own. Default: Mozilla's, built in.
+    pub fn root_certificates_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates = Some(pem.into());
+        self
+    }
+
     /// The `User-Agent` header. Default: `bithuman-rust/` and the version of this crate.
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
         self.user_agent = user_agent.into();
@@ -238,7 +325,8 @@ impl ApiBuilder {
     ///
     /// `InvalidInput` if the secret is missing or cannot be sent in a header; if the base URL is
     /// not one, has a user, query or fragment, is plain http to another machine, or is https
-    /// without a TLS feature; for a time-out of zero; or if the user agent cannot be sent.
+    /// without a TLS feature; for a time-out of zero; if the user agent cannot be sent; if the proxy,
+    /// or that of the environment, cannot be used; or if there is no certificate in the PEM.
     pub fn build(self) -> Result<Api> {
         let secret = Secret::new(self.secret)?;
         let base = BaseUrl::parse(&self.base_url)?;
@@ -259,18 +347,29 @@ impl ApiBuilder {
         if !self.user_agent.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
             return Err(Error::invalid("the user agent has a character that no header can carry"));
         }
+        let is_of_2026 = format!("https://{}", base.host.trim_end_matches(":443")).eq_ignore_ascii_case(BASE_URL_2026);
+        let proxy = transport::proxy(self.proxy.as_deref(), &base.url, base.is_loopback)?;
+        let through = proxy.as_ref().map(|proxy| format!(" through the proxy {}:{}", proxy.host(), proxy.port()));
+        let roots = self.root_certificates.map(|pem| transport::roots(&pem)).transpose()?;
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let transport = Transport::new(Settings {
             base_url: base.url,
-            host: base.host,
-            is_loopback: base.is_loopback,
+            host: base.host + &through.unwrap_or_default(),
+            proxy,
+            roots,
             secret,
             user_agent: self.user_agent,
             connect_timeout: self.connect_timeout.min(LONGEST),
             upload_timeout: self.upload_timeout.min(LONGEST),
             clock: clock.clone(),
         });
-        let shared = Shared { transport, clock, answer_timeout: self.answer_timeout.min(LONGEST) };
+        let shared = Shared {
+            transport,
+            clock,
+            answer_timeout: self.answer_timeout.min(LONGEST),
+            retries: self.retries,
+            idempotency_honored: self.idempotency_honored.unwrap_or(is_of_2026),
+        };
         Ok(Api { shared: Arc::new(shared), hook: None })
     }
 }
@@ -313,10 +412,7 @@ impl BaseUrl {
             return Err(invalid("has a query or a fragment"));
         }
         let host = uri.host().unwrap_or_default();
-        let port = authority.strip_prefix(host).unwrap_or_default();
-        // ureq would take the default port for one that is no number.
-        let port_ok = port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
-        if host.is_empty() || !port_ok {
+        if host.is_empty() || !transport::has_good_port(&uri) {
             return Err(invalid("has no host or a bad port"));
         }
         let scheme = if is_https { "https" } else { "http" };

@@ -74,6 +74,7 @@ impl Body {
 
     /// Back to the first byte: the same ones come again.
     pub fn rewind(&mut self) -> Result<()> {
+        (self.at, self.sent) = (0, 0);
         for part in &mut self.parts {
             match part {
                 Part::Text(text) => text.set_position(0),
@@ -81,7 +82,9 @@ impl Body {
                 Part::Encoded(encoder) => encoder.rewind()?,
             }
         }
-        (self.at, self.sent) = (0, 0);
+        if let Some(meter) = &mut self.meter {
+            meter.shown = 0;
+        }
         Ok(())
     }
 

@@ -38,16 +38,18 @@ pub enum ErrorKind {
     UnexpectedAnswer,
     /// The service reports that the generation failed; see [`Error::last_seen`].
     GenerationFailed,
-    /// [`Wait::timeout`](crate::Wait::timeout) ran out. The generation goes on: this is not a
-    /// failure of the agent.
+    /// [`Wait::timeout`](crate::Wait::timeout) ran out. This is no failure of the agent: if there is
+    /// an [agent id](Error::agent_id), the generation goes on.
     WaitTimedOut,
+    /// [`Api::shutdown`](crate::Api::shutdown) ended the call.
+    ShutDown,
 }
 
 /// Why a call failed: one line for people, and the facts behind it for programs.
 ///
 /// `Display` is one line. `{:?}` adds the causes, which [`source`](StdError::source) gives one by
 /// one, and `{:#?}` lists every field. None of them shows the API secret, not even where the
-/// service's answer repeats it.
+/// service's answer repeats it (but for an agent id, which is never changed).
 ///
 /// ```
 /// use bithuman::{Api, ErrorKind};
@@ -110,6 +112,11 @@ impl Error {
         Error::new(ErrorKind::InvalidInput, what)
     }
 
+    /// Whether the answer is the service's own refusal.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.0.refused
+    }
+
     pub(crate) fn with(mut self, set: impl FnOnce(&mut Context)) -> Self {
         set(&mut self.0);
         self
@@ -156,7 +163,7 @@ impl Error {
         self.0.attempts
     }
 
-    /// The agent the call was about, as soon as the service or the caller has named it.
+    /// The agent: of a status or a wait the one asked for, of a generate the one the service has named.
     pub fn agent_id(&self) -> Option<&str> {
         self.0.agent_id.as_deref()
     }
@@ -184,13 +191,19 @@ impl Error {
     /// Whether this exact call may succeed if made again later, and cannot bill twice.
     ///
     /// `false` for a generate whose outcome is unknown, and for whatever fails after
-    /// [`generate_and_wait`](crate::Api::generate_and_wait) has paid: there,
-    /// [`wait`](crate::Api::wait) with [`agent_id`](Error::agent_id) goes on without paying.
+    /// [`generate_and_wait`](crate::Api::generate_and_wait) has paid, unless the request has a key
+    /// of the caller's and the service honours keys. There, [`wait`](crate::Api::wait) with the
+    /// [`agent_id`](Error::agent_id) goes on without paying.
     pub fn is_retryable(&self) -> bool {
-        use ErrorKind::*;
-        let passing =
-            matches!(self.0.kind, RateLimited | Service | Network | Timeout | UnexpectedAnswer | WaitTimedOut);
-        passing && self.0.repeat_is_safe
+        self.0.kind.passes() && self.0.repeat_is_safe
+    }
+}
+
+impl ErrorKind {
+    /// Whether trouble of this kind may be over the next time.
+    pub(crate) fn passes(self) -> bool {
+        use ErrorKind::{Network, RateLimited, Service, Timeout, UnexpectedAnswer, WaitTimedOut};
+        matches!(self, RateLimited | Service | Network | Timeout | UnexpectedAnswer | WaitTimedOut)
     }
 }
 

@@ -1,4 +1,7 @@
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::agent::Agent;
 
 /// What a call is doing, for [`Api::on_event`](crate::Api::on_event).
 ///
@@ -13,6 +16,20 @@ pub enum Event {
         sent: u64,
         /// The length of the body.
         total: u64,
+    },
+    /// A request failed in a way that may pass, and is sent again after the delay.
+    Resending {
+        /// How many times it was sent so far.
+        attempts: u32,
+        /// The time until it is sent again.
+        delay: Duration,
+        /// The error, on one line.
+        reason: String,
+    },
+    /// The service told how an agent is.
+    Polled {
+        /// The agent.
+        agent: Box<Agent>,
     },
 }
 

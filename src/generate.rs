@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 use crate::agent::{Status, take};
 use crate::api::Api;
 use crate::body::{Body, Field};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::media::Media;
-use crate::retry::{self, Taken};
+use crate::retry;
 use crate::status;
 use crate::transport::Limits;
 
@@ -116,6 +116,11 @@ impl GenerateRequest {
         self
     }
 
+    /// The caller's key, which the same call has again.
+    pub(crate) fn own_key(&self) -> Option<&String> {
+        self.idempotency_key.as_ref()
+    }
+
     /// Opens what there is to send, or tells why it cannot be sent.
     fn body(&self) -> Result<Body> {
         if let Some(name) = self.others.keys().find(|name| FIELDS.contains(&name.as_str())) {
@@ -185,6 +190,11 @@ impl Api {
     /// Returns as soon as the service has named the agent; [`wait`](Api::wait) waits until it is
     /// ready. Media are read, checked and encoded before and while they are sent.
     ///
+    /// It is sent again, up to [`retries`](crate::ApiBuilder::retries) times, only where that cannot
+    /// be a second generate: if it was not taken and the trouble may pass (no connection, a break in
+    /// mid-upload, 429, the service's own 503); and, with the same key, if it is unknown whether it
+    /// was taken and the service [honours keys](crate::ApiBuilder::idempotency_honored).
+    ///
     /// ```no_run
     /// use bithuman::{Api, GenerateRequest};
     ///
@@ -205,32 +215,54 @@ impl Api {
         self.generate_until(request, None)
     }
 
-    /// A generate within a deadline.
+    /// A generate with its resends, within a deadline.
     pub(crate) fn generate_until(&self, request: &GenerateRequest, deadline: Option<Duration>) -> Result<Generation> {
         let in_generate = |e: Error| e.with(|e| e.call = "generate");
-        let key = match &request.idempotency_key {
+        let key = match request.own_key() {
             Some(key) => check_key(key).map_err(in_generate)?,
             None => mint_key(),
         };
+        let honored = self.shared.idempotency_honored;
+        let keeps_key = request.own_key().is_some() && honored;
         let in_generate = |e: Error| in_generate(e).with(|e| e.idempotency_key = Some(key.clone()));
         let mut body = request.body().map_err(in_generate)?;
         self.meter(&mut body);
-        let limits = Limits { answer: self.answer_timeout(), deadline };
-        let answer = self.transport().post("/v1/agent/generate", &mut body, &key, limits);
-        let generation = answer.and_then(|answer| {
-            let mut fields = answer.json.clone();
-            // The last two are this crate's in a Generation; a service that echoes them says nothing new.
-            fields.retain(|name, _| !["success", "idempotency_key", "replayed"].contains(&name.as_str()));
-            Generation::from_map(fields, key.clone(), answer.replayed)
-                .ok_or_else(|| self.transport().lacks("the answer names no agent", &answer))
-        });
-        generation.map_err(|error| {
-            in_generate(error).with(|e| {
-                e.attempts = 1;
-                e.outcome_unknown = retry::taken(body.handed_over(), e.http_status, false, e.refused) == Taken::Unknown;
-                e.repeat_is_safe = !e.outcome_unknown;
-            })
-        })
+
+        let limits = Limits { answer: self.shared.answer_timeout, deadline };
+        let age = self.age();
+        let mut attempts = 0;
+        let mut unknown = false;
+        loop {
+            let started = self.shared.transport.post("/v1/agent/generate", &mut body, &key, limits, |answer| {
+                let mut fields = answer.json.clone();
+                // The last two are this crate's in a Generation; a service that echoes them says nothing new.
+                fields.retain(|name, _| !["success", "idempotency_key", "replayed"].contains(&name.as_str()));
+                Generation::from_map(fields, key.clone(), answer.head.is_replayed)
+                    .ok_or_else(|| answer.lacks("the answer names no agent"))
+            });
+            let error = match started {
+                Ok(generation) => return Ok(generation),
+                Err(error) => error,
+            };
+            let (status, kind) = (error.http_status(), error.kind());
+            if error.attempts() > 0 {
+                // Once unknown, always unknown: a later attempt tells nothing of an earlier one.
+                unknown |= retry::outcome_unknown(body.handed_over(), status, error.is_refusal());
+            }
+            attempts += error.attempts();
+            let error = in_generate(error).with(|e| {
+                e.attempts = attempts;
+                e.outcome_unknown = unknown;
+                e.repeat_is_safe = !unknown || keeps_key;
+            });
+            // An upload that was too slow once will be again.
+            let too_slow = kind == ErrorKind::Timeout && body.sent() > 0 && !body.handed_over();
+            // Asked again after the sleep: a key grows old while the machine is suspended.
+            let may_resend = || kind.passes() && !too_slow && retry::may_resend(unknown, honored, age());
+            if !may_resend() || !self.pause(attempts, &error, deadline) || !may_resend() {
+                return Err(error);
+            }
+        }
     }
 }
 

@@ -31,10 +31,16 @@
 //!
 //! # Money
 //!
-//! A generate is sent once: this crate does not send one again by itself. Every one carries an
-//! idempotency key, yours or a new one, and so does every error of it. An error tells with
-//! [`Error::outcome_unknown`] whether the service may have billed the call. Waiting costs nothing:
-//! as long as the agent id is known, [`Api::wait`] can be called again.
+//! By itself this crate never sends a generate that could be a second one. Every one carries an
+//! idempotency key, yours or a new one, and so does every error of it. It is sent again:
+//!
+//! - if it was not taken and the trouble may pass: no connection, a break in mid-upload, 429, the
+//!   service's own 503;
+//! - if it is unknown whether it was taken, with the same key and bytes, and only where the service
+//!   [honours keys](ApiBuilder::idempotency_honored): that of 2026 does, that of 2025 does not.
+//!
+//! Otherwise the error tells with [`Error::outcome_unknown`] whether the service may have billed the
+//! call. Waiting costs nothing: as long as the agent id is known, [`Api::wait`] can be called again.
 //!
 //! # Media
 //!
@@ -49,23 +55,23 @@
 //! - No async: every call blocks. Spawn a thread if you must.
 //! - No other part of the service than making agents: no talking to them, no account.
 //! - No check of what the service alone can judge: models, formats, sizes.
-//! - No resending of a generate.
 //!
 //! # Secrecy
 //!
-//! The secret goes into one header to one origin. It is in no error, no `Debug` and no log record
+//! The secret goes into one header to one origin, over https or to this machine, unless
+//! [`allow_plain_http`](ApiBuilder::allow_plain_http) says otherwise. It is in no error, no `Debug` and no log record
 //! at `DEBUG` or above. At `TRACE` the `ureq-proto` crate logs whole requests, the secret
 //! included, and nothing here can stop it: do not enable `TRACE` for it where logs are kept.
 //!
 //! # Threads
 //!
-//! This crate spawns none. ureq spawns a short one for every look-up of a host, and panics if the
+//! [`Api::shutdown`] from another thread ends every call. This crate spawns none. ureq spawns a short one for every look-up of a host, and panics if the
 //! system refuses it.
 //!
 //! # Features
 //!
 //! - `rustls` (default): https, with rustls, ring and Mozilla's root certificates built in.
-//!   Without it only plain http to this machine works.
+//!   Without it only plain http works: to this machine, or where it is allowed.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -87,6 +93,7 @@ mod generate; // POST /v1/agent/generate
 mod status; // GET /v1/agent/status/{agent_id}
 mod api; // the handle and its settings
 mod transport; // one exchange over ureq
+mod answer; // what an answer means
 mod body; // the request's body, encoded while it is read
 mod retry; // was it taken, and when again
 mod clock; // now, and sleep

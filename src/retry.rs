@@ -1,32 +1,42 @@
-//! Pure decisions: was a generate taken, and how long to wait.
+//! Pure decisions: was a generate taken, may it be sent again, and when.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-/// Whether the service took a generate, and so bills it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Taken {
-    Yes,
-    No,
-    Unknown,
+/// The longest wait before a resend where there is no deadline.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
+/// Was the generate taken? The one place that tells, for every way an attempt can fail: `false` if it
+/// was not, `true` if that is unknown. (An answer that names the agent is no failure.)
+///
+/// `handed_over`: the whole body left this crate. `status`: of the answer, if one came. `refused`: its
+/// body is the service's own refusal, `"success": false` on a 2xx or an error with a code on another
+/// status; a gateway writes neither.
+pub(crate) fn outcome_unknown(handed_over: bool, status: Option<u16>, refused: bool) -> bool {
+    match status {
+        _ if !handed_over => false,
+        Some(408) => true,
+        Some(300..=499) => false,
+        Some(200..=299 | 503) => !refused,
+        _ => true,
+    }
 }
 
-/// The one place that says whether a generate was taken, for every way an attempt can end.
-///
-/// `handed_over`: the whole body left this crate. `status`: of the answer, if one came. `named`:
-/// it names the agent. `refused`: its body is the service's own refusal, `"success": false` on a
-/// 2xx or an error with a code on another; a gateway writes neither.
-pub(crate) fn taken(handed_over: bool, status: Option<u16>, named: bool, refused: bool) -> Taken {
-    match status {
-        Some(200..=299) if named => Taken::Yes,
-        Some(200..=299) if refused => Taken::No,
-        _ if !handed_over => Taken::No,
-        Some(408) => Taken::Unknown,
-        Some(300..=499) => Taken::No,
-        Some(503) if refused => Taken::No,
-        _ => Taken::Unknown,
-    }
+/// The service remembers a key for 24 h. This leaves it an hour for the request to arrive.
+const KEY_LIFE: Duration = Duration::from_secs(23 * 60 * 60);
+
+/// Whether sending the same generate once more cannot be a second one: it was not taken, or the
+/// service answers a key it knows with its first answer, and still knows this one.
+pub(crate) fn may_resend(outcome_unknown: bool, honored: bool, key_age: Duration) -> bool {
+    (!outcome_unknown || honored) && key_age < KEY_LIFE
+}
+
+/// When to send again after so many failures: `Retry-After` is a floor to the backoff. `None` if that
+/// would pass what is left of the deadline, or a minute where there is none.
+pub(crate) fn delay(failures: u32, retry_after: Option<Duration>, left: Option<Duration>) -> Option<Duration> {
+    let delay = backoff(failures, random()).max(retry_after.unwrap_or_default());
+    (delay < left.unwrap_or(LONGEST_DELAY)).then_some(delay)
 }
 
 /// Full jitter: between nothing and a limit that doubles from 0.5 s to 30 s.

@@ -3,7 +3,7 @@ use std::mem;
 use serde_json::{Map, Value};
 use ureq::http::HeaderValue;
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// Answers that are data keep every word shorter than this, whatever the secret: a short one may
 /// be part of any URL or sentence.
@@ -11,11 +11,14 @@ const SHORTEST_IN_DATA: usize = 8;
 
 const MASK: &str = "[secret]";
 
+/// How much of the service's text an error keeps, in characters.
+const EXCERPT: usize = 512;
+
 /// The API secret. It leaves this type in one request header and nowhere else.
 pub(crate) struct Secret {
     text: String,
-    /// As JSON writes it inside a string.
-    escaped: String,
+    /// As JSON may write it inside a string, where that differs.
+    escaped: Vec<String>,
     header: HeaderValue,
 }
 
@@ -29,7 +32,10 @@ impl Secret {
             Ok(mut header) if text.bytes().all(|b| b.is_ascii_graphic()) => {
                 header.set_sensitive(true);
                 let quoted = Value::from(text.as_str()).to_string();
-                let escaped = quoted.get(1..quoted.len() - 1).unwrap_or_default().into();
+                let inner = quoted.get(1..quoted.len() - 1).unwrap_or_default();
+                // Some writers escape the slash too.
+                let mut escaped = vec![inner.replace('/', "\\/"), inner.into()];
+                escaped.retain(|escaped| *escaped != text);
                 Ok(Secret { text, escaped, header })
             }
             _ => Err(Error::invalid(
@@ -42,9 +48,18 @@ impl Secret {
         self.header.clone()
     }
 
-    /// Masks the secret in text that ends up in an error.
-    pub fn mask(&self, text: &str) -> String {
-        text.replace(&self.text, MASK).replace(&self.escaped, MASK)
+    /// Masks the secret in the service's part of an error, and cuts what is longer than of use: in this
+    /// order, or a part of the secret could stay.
+    pub fn mask_error(&self, e: &mut Context) {
+        let texts = [&mut e.code, &mut e.message, &mut e.details, &mut e.request_id];
+        for text in texts.into_iter().flatten().chain([&mut e.what]) {
+            *text = self.mask(text).chars().take(EXCERPT).collect();
+        }
+    }
+
+    fn mask(&self, text: &str) -> String {
+        let masked = text.replace(&self.text, MASK);
+        self.escaped.iter().fold(masked, |masked, escaped| masked.replace(escaped, MASK))
     }
 
     /// Masks the secret in an answer's data. An agent id is left whole: it must not be lost.

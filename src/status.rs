@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::agent::Agent;
 use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
 use crate::transport::Limits;
 
 /// The longest wait for the head of a status: the service answers at once.
@@ -13,7 +14,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 impl Api {
     /// Asks once how an agent is: `GET /v1/agent/status/{agent_id}`.
     ///
-    /// A generation that failed is an answer, not an error: see [`Agent::is_failed`].
+    /// A generation that failed is an answer, not an error: see [`Agent::is_failed`]. Trouble that may
+    /// pass (no connection, 408, 425, 429, 5xx) is tried again up to
+    /// [`retries`](crate::ApiBuilder::retries) times.
     ///
     /// ```no_run
     /// let api = bithuman::Api::from_env()?;
@@ -27,31 +30,50 @@ impl Api {
     /// `Unauthorized`, `RateLimited`, `Rejected`, `Service`, `Network`, `Tls`, `Timeout` and
     /// `UnexpectedAnswer` as [`ErrorKind`](crate::ErrorKind) says. Each carries the agent id.
     pub fn status(&self, agent_id: &str) -> Result<Agent> {
-        self.poll(agent_id, None)
+        let mut attempts = 0;
+        loop {
+            let error = match self.poll(agent_id, None) {
+                Ok(agent) => return Ok(agent),
+                Err(error) => error,
+            };
+            attempts += error.attempts();
+            // A whole answer that makes no sense will make none the next time.
+            let makes_no_sense = error.kind() == ErrorKind::UnexpectedAnswer && error.http_status().is_some();
+            let passes = error.kind().passes() && !makes_no_sense;
+            let error = error.with(|e| e.attempts = attempts);
+            if !passes || !self.pause(attempts, &error, None) {
+                return Err(error);
+            }
+        }
     }
 
     /// One attempt, within a deadline.
     pub(crate) fn poll(&self, agent_id: &str, deadline: Option<Duration>) -> Result<Agent> {
-        let path = path(agent_id).map_err(|e| e.with(|e| e.call = "status"))?;
-        let limits = Limits { answer: self.answer_timeout().min(ANSWER_TIMEOUT), deadline };
-        let agent = self.transport().get(&path, limits).and_then(|answer| {
+        let path = path(agent_id).map_err(|error| {
+            error.with(|e| {
+                e.call = "status";
+                e.agent_id = Some(agent_id.into()).filter(|id: &String| !id.is_empty());
+            })
+        })?;
+        let limits = Limits { answer: self.shared.answer_timeout.min(ANSWER_TIMEOUT), deadline };
+        let agent = self.shared.transport.get(&path, limits, |answer| {
             let mut data = answer.json.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
             if !data.get("agent_id").is_some_and(Value::is_string) {
                 data.insert("agent_id".into(), agent_id.into());
             }
-            Agent::try_from(data)
-                .map_err(|_| self.transport().lacks("the answer does not tell the agent's status", &answer))
+            Agent::from_map(data).ok_or_else(|| answer.lacks("the answer does not tell the agent's status"))
         });
-        agent.map_err(|error| {
+        let agent = agent.map_err(|error| {
             error.with(|e| {
                 e.call = "status";
                 e.agent_id = Some(agent_id.into());
-                e.attempts = 1;
-                if e.kind == ErrorKind::NotFound {
+                if e.kind == ErrorKind::NotFound && e.refused {
                     e.what = "the service knows no such agent".into();
                 }
             })
-        })
+        })?;
+        self.report(&Event::Polled { agent: Box::new(agent.clone()) });
+        Ok(agent)
     }
 }
 

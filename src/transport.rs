@@ -1,17 +1,23 @@
+use std::env;
+use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
-use ureq::config::Config;
-use ureq::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LOCATION, RETRY_AFTER};
-use ureq::http::{Response, StatusCode};
-use ureq::{Agent, RequestBuilder, SendBody, Timeout};
+use ureq::config::{Config, ConfigBuilder};
+use ureq::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use ureq::http::{Response, StatusCode, Uri};
+#[cfg(feature = "rustls")]
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::AgentScope;
+use ureq::{Agent, Proxy, ProxyProtocol, RequestBuilder, SendBody, Timeout};
 
+use crate::answer::{Answer, Head};
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::retry;
 use crate::secret::Secret;
 
 /// Where the service of the 2025 document is: the default.
@@ -22,9 +28,6 @@ pub const BASE_URL_2026: &str = "https://api.bithuman.ai";
 
 /// The longest answer read. The service's own are a few KiB.
 const MAX_ANSWER: u64 = 1024 * 1024;
-
-/// How much of an answer that is not the service's own is kept for the error, in characters.
-const EXCERPT: usize = 512;
 
 /// The slowest upload waited for, in bytes a second, on top of the fixed allowance.
 const SLOWEST_UPLOAD: u64 = 32 * 1024;
@@ -43,9 +46,11 @@ const LONGEST_BODY: Duration = Duration::from_secs(60);
 pub(crate) struct Settings {
     /// Without a trailing slash.
     pub base_url: String,
-    /// Host and port of the base URL, for messages.
+    /// Host and port of the base URL and, if there is one, of the proxy, for messages.
     pub host: String,
-    pub is_loopback: bool,
+    pub proxy: Option<Proxy>,
+    /// Trusted instead of the built-in roots.
+    pub roots: Option<Roots>,
     pub secret: Secret,
     pub user_agent: String,
     pub connect_timeout: Duration,
@@ -58,6 +63,7 @@ pub(crate) struct Settings {
 pub(crate) struct Transport {
     agent: Agent,
     settings: Settings,
+    stopped: AtomicBool,
 }
 
 /// The time one exchange may take, besides what the settings say.
@@ -69,43 +75,89 @@ pub(crate) struct Limits {
     pub deadline: Option<Duration>,
 }
 
-/// The answer to a request that the service did not refuse.
-pub(crate) struct Answer {
-    pub status: u16,
-    pub request_id: Option<String>,
-    /// `Idempotency-Replayed: true`.
-    pub replayed: bool,
-    pub json: Map<String, Value>,
-}
-
 impl Transport {
     pub fn new(settings: Settings) -> Self {
-        let mut config = Config::builder()
+        let config = Config::builder()
             .http_status_as_error(false)
             // ureq takes a header of ours along to whatever host a redirect names.
             .max_redirects(0)
             .accept("application/json")
             .user_agent(&settings.user_agent)
-            .input_buffer_size(16 * 1024)
+            // ureq panics on some answers to `Expect` if it has less than 20 KiB, and takes a full
+            // buffer for the end of the answer: so the head must be smaller.
+            .input_buffer_size(24 * 1024)
             .output_buffer_size(32 * 1024)
+            .max_response_header_size(15 * 1024)
+            .proxy(settings.proxy.clone())
             .timeout_resolve(Some(settings.connect_timeout))
             .timeout_connect(Some(settings.connect_timeout))
             .timeout_send_request(Some(settings.connect_timeout));
-        if settings.is_loopback {
-            config = config.proxy(None);
-        }
-        Transport { agent: Agent::new_with_config(config.build()), settings }
+        let config = match &settings.roots {
+            Some(roots) => trust(config, roots),
+            None => config,
+        };
+        Transport { agent: Agent::new_with_config(config.build()), settings, stopped: AtomicBool::new(false) }
     }
 
     pub fn base_url(&self) -> &str {
         &self.settings.base_url
     }
 
+    /// Ends what is running and refuses what comes, for good.
+    pub fn shutdown(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.agent.clone().shutdown();
+    }
+
+    /// One exchange as the verbs see it: `read` takes from the answer what its call is about.
+    fn exchange<T>(
+        &self,
+        limits: Limits,
+        answer: impl FnOnce() -> Result<Answer>,
+        read: impl FnOnce(Answer) -> Result<T>,
+    ) -> Result<T> {
+        let shut_down = || Error::new(ErrorKind::ShutDown, "shut down");
+        // ureq would look up and connect before it noticed.
+        if self.stopped.load(Ordering::SeqCst) {
+            return Err(shut_down());
+        }
+        if self.left(limits).is_some_and(|left| left.is_zero()) {
+            return Err(Error::new(ErrorKind::WaitTimedOut, "the time ran out"));
+        }
+        answer().and_then(read).map_err(|error| {
+            let told = error.is_refusal() || matches!(error.http_status(), Some(300..));
+            let error = match error.kind() {
+                kind if told || kind == ErrorKind::InvalidInput || !self.stopped.load(Ordering::SeqCst) => error,
+                _ => shut_down().with(|e| {
+                    e.http_status = error.http_status();
+                    e.source = Some(error.into());
+                }),
+            };
+            error.with(|e| {
+                e.attempts = 1;
+                self.settings.secret.mask_error(e);
+            })
+        })
+    }
+
     /// Asks once, reads the answer with a bound, and tells what it means.
-    pub fn get(&self, path: &str, limits: Limits) -> Result<Answer> {
-        let request = self.agent.get(self.url(path));
-        let answered = self.limited(request, limits).call();
-        self.read(answered.map_err(|error| self.failure(error, limits))?, limits)
+    ///
+    /// Servers close idle connections, some just when the next poll is due: after a break it asks once
+    /// more, over a fresh connection.
+    pub fn get<T>(&self, path: &str, limits: Limits, read: impl FnOnce(Answer) -> Result<T>) -> Result<T> {
+        let ask = |idle: Option<Duration>| {
+            let request = self.agent.get(self.url(path)).config();
+            let request = idle.into_iter().fold(request, |request, age| request.max_idle_age(age));
+            self.limited(request.build(), limits).call()
+        };
+        let answer = || {
+            let answered = match ask(None) {
+                Err(error) if is_break(&error) => ask(Some(Duration::ZERO)),
+                answered => answered,
+            };
+            self.read(answered.map_err(|error| self.failure(error, limits))?, limits)
+        };
+        self.exchange(limits, answer, read)
     }
 
     /// Sends once, but for one thing that is sent without its body first; then as [`get`](Self::get).
@@ -114,17 +166,29 @@ impl Transport {
     /// still coming, and its answer is lost. `Expect: 100-continue` saves the answer and the upload.
     /// A server that cannot deal with it gets the request once more without, and one that breaks
     /// off a small upload gets it once more with it: in neither case can it have taken the first.
-    pub fn post(&self, path: &str, body: &mut Body, key: &str, limits: Limits) -> Result<Answer> {
-        let url = self.url(path);
+    pub fn post<T>(
+        &self,
+        path: &str,
+        body: &mut Body,
+        key: &str,
+        limits: Limits,
+        read: impl FnOnce(Answer) -> Result<T>,
+    ) -> Result<T> {
+        self.exchange(limits, || self.send(&self.url(path), body, key, limits), read)
+    }
+
+    fn send(&self, url: &str, body: &mut Body, key: &str, limits: Limits) -> Result<Answer> {
         let mut expect = body.len() > EXPECT_ABOVE;
         let mut switched = false;
         let answered = loop {
             body.rewind()?;
-            let answered = self.upload(&url, body, key, expect, limits);
+            let answered = self.upload(url, body, key, expect, limits);
             let again = match &answered {
                 Ok(response) => expect && response.status() == StatusCode::EXPECTATION_FAILED,
                 // A `100` that has headers is misread as the end, or waited on for more.
-                Err(ureq::Error::Timeout(Timeout::RecvResponse)) if expect => body.sent() == 0,
+                Err(ureq::Error::Protocol(_) | ureq::Error::Timeout(Timeout::RecvResponse)) if expect => {
+                    body.sent() == 0
+                }
                 Err(error) if expect => body.sent() == 0 && is_break(error),
                 Err(error) => !body.handed_over() && is_break(error),
             };
@@ -176,66 +240,37 @@ impl Transport {
         format!("{}{path}", self.settings.base_url)
     }
 
+    /// What is left of the deadline.
+    fn left(&self, limits: Limits) -> Option<Duration> {
+        let left = limits.deadline?.saturating_sub(self.settings.clock.now());
+        Some(left.min(LONGEST))
+    }
+
     /// What every request of ours carries.
     fn limited<B>(&self, request: RequestBuilder<B>, limits: Limits) -> RequestBuilder<B> {
-        let left = limits.deadline.map(|deadline| deadline.saturating_sub(self.settings.clock.now()));
         let request = request
             .config()
-            .timeout_global(left.map(|left| left.min(LONGEST)))
+            .timeout_global(self.left(limits))
             .timeout_recv_response(Some(limits.answer))
             .timeout_recv_body(Some(limits.answer.min(LONGEST_BODY)));
         request.build().header("api-secret", self.settings.secret.header())
     }
 
     fn read(&self, mut response: Response<ureq::Body>, limits: Limits) -> Result<Answer> {
-        let secret = &self.settings.secret;
-        let status = response.status().as_u16();
-        let header = |name: &str| {
-            let value = response.headers().get(name)?.to_str().ok()?;
-            Some(secret.mask(value))
+        let header = |name: &str| response.headers().get(name)?.to_str().ok().map(String::from);
+        let head = Head {
+            status: response.status().as_u16(),
+            request_id: header("x-request-id"),
+            retry_after: header("retry-after"),
+            location: header("location"),
+            is_replayed: header("idempotency-replayed").is_some_and(|value| value.eq_ignore_ascii_case("true")),
         };
-        let request_id = header("x-request-id");
-        let retry_after = header(RETRY_AFTER.as_str()).and_then(|text| retry::parse_retry_after(&text));
-        let location = header(LOCATION.as_str());
-        let replayed = header("idempotency-replayed").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-
-        let mut bytes = Vec::new();
-        let reading = response.body_mut().as_reader().take(MAX_ANSWER).read_to_end(&mut bytes);
-        let json = serde_json::from_slice::<Map<String, Value>>(&bytes);
-        let error = match (status, json) {
-            (200..=299, Ok(mut json)) if reading.is_ok() && json.get("success") != Some(&Value::Bool(false)) => {
-                secret.mask_fields(&mut json);
-                return Ok(Answer { status, request_id, replayed, json });
-            }
-            (200..=299, Err(error)) if reading.is_ok() => {
-                let what = "the answer is not the JSON object the service documents";
-                Error::new(ErrorKind::UnexpectedAnswer, what).with(|e| e.source = Some(error.into()))
-            }
-            (status, json) => match reading {
-                Err(error) if status < 300 => self.failure(error.into(), limits),
-                _ => refusal(status, &json.unwrap_or_default(), location),
-            },
-        };
-        Err(error.with(|e| {
-            e.http_status = Some(status);
-            e.request_id = request_id;
-            e.retry_after = retry_after;
-            let told = [&mut e.code, &mut e.message, &mut e.details];
-            told.into_iter().flatten().for_each(|text| *text = secret.mask(text));
-            if e.code.is_none() && e.message.is_none() && e.details.is_none() {
-                e.message = excerpt(secret, &bytes);
-            }
-        }))
-    }
-
-    /// An error for an answer without what the call cannot do without; it quotes the answer.
-    pub fn lacks(&self, what: &str, answer: &Answer) -> Error {
-        let all = serde_json::to_string(&answer.json).unwrap_or_default();
-        Error::new(ErrorKind::UnexpectedAnswer, what).with(|e| {
-            e.http_status = Some(answer.status);
-            e.request_id = answer.request_id.clone();
-            e.message = excerpt(&self.settings.secret, all.as_bytes());
-        })
+        let mut body = Vec::new();
+        match response.body_mut().as_reader().take(MAX_ANSWER).read_to_end(&mut body) {
+            // What was refused is refused, however the answer ends.
+            Err(error) if head.status < 300 => Err(self.failure(error.into(), limits).with(|e| head.describe(e))),
+            _ => head.decode(&body, &self.settings.secret),
+        }
     }
 
     /// What ureq reports, as an error of ours.
@@ -243,7 +278,8 @@ impl Transport {
         let Settings { host, connect_timeout, .. } = &self.settings;
         let (kind, what) = match &error {
             ureq::Error::Timeout(Timeout::Global) => (ErrorKind::WaitTimedOut, "the time ran out".into()),
-            ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
+            ureq::Error::Timeout(Timeout::Resolve) => (ErrorKind::Timeout, lookup_failed(host)),
+            ureq::Error::Timeout(Timeout::Connect) => {
                 (ErrorKind::Timeout, format!("no connection to {host} within {connect_timeout:?}"))
             }
             ureq::Error::Timeout(Timeout::RecvResponse) => {
@@ -256,15 +292,15 @@ impl Transport {
             ureq::Error::HostNotFound => (ErrorKind::Network, lookup_failed(host)),
             ureq::Error::Io(error) => match error.kind() {
                 _ if is_lookup(error) => (ErrorKind::Network, lookup_failed(host)),
-                io::ErrorKind::InvalidData => (ErrorKind::Tls, no_tls(host)),
+                io::ErrorKind::InvalidData => (ErrorKind::Tls, no_tls(host, error)),
                 io::ErrorKind::ConnectionRefused => {
                     (ErrorKind::Network, format!("nothing accepts connections at {host}"))
                 }
                 _ => (ErrorKind::Network, format!("the connection to {host} failed")),
             },
-            ureq::Error::Tls(_) | ureq::Error::TlsRequired => (ErrorKind::Tls, no_tls(host)),
+            ureq::Error::Tls(_) | ureq::Error::TlsRequired => (ErrorKind::Tls, no_tls(host, &error)),
             #[cfg(feature = "rustls")]
-            ureq::Error::Rustls(_) | ureq::Error::Pem(_) => (ErrorKind::Tls, no_tls(host)),
+            ureq::Error::Rustls(_) | ureq::Error::Pem(_) => (ErrorKind::Tls, no_tls(host, &error)),
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) | ureq::Error::BodyStalled => {
                 (ErrorKind::UnexpectedAnswer, format!("the answer from {host} is not valid HTTP"))
             }
@@ -279,25 +315,128 @@ impl Transport {
     }
 }
 
-fn no_tls(host: &str) -> String {
-    format!("no trusted TLS connection to {host}")
+/// rustls keeps its reasons in types that ureq does not name, so their texts must do.
+fn no_tls(host: &str, reason: &dyn fmt::Display) -> String {
+    let reason = reason.to_string();
+    let reasons = [
+        ("UnknownIssuer", "its certificate is from an issuer that is not trusted (see root_certificates_pem)"),
+        ("BadSignature", "its certificate is from an issuer that is not trusted (see root_certificates_pem)"),
+        ("not valid for name", "its certificate is for another host"),
+        ("certificate expired", "its certificate has expired, or the clock of this machine is wrong"),
+        ("certificate not valid yet", "its certificate is not valid yet, or the clock of this machine is wrong"),
+        ("corrupt message", "it does not speak TLS; is the base URL right?"),
+    ];
+    let known = reasons.iter().find(|(text, _)| reason.contains(text));
+    format!("no trusted TLS connection to {host}: {}", known.map_or("the handshake failed", |(_, hint)| hint))
 }
 
-/// Whether the connection was there and broke, or ended in something that is not HTTP.
-fn is_break(error: &ureq::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    match error {
-        ureq::Error::Protocol(_) => true,
-        ureq::Error::Io(error) => {
-            matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
-        }
-        _ => false,
+/// The proxy to use: the caller's, or that of the environment, or none to this machine.
+///
+/// ureq would go without one that it cannot read, and panic for one that needs a missing feature.
+pub(crate) fn proxy(explicit: Option<&str>, base_url: &str, is_loopback: bool) -> Result<Option<Proxy>> {
+    if is_loopback {
+        return match explicit {
+            None => Ok(None),
+            Some(_) => Err(Error::invalid("proxy: a base URL on this machine does not go through one")),
+        };
+    }
+    // In ureq's order. It passes over a variable that it cannot read.
+    let variables = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+    let set = variables.into_iter().find_map(|name| Some((name, env::var_os(name).filter(|url| !url.is_empty())?)));
+    let is_proxy = |url: &OsString| url.to_str().is_some_and(|url| Proxy::new(url).is_ok());
+    let (name, proxy) = match (explicit, set) {
+        (Some(url), _) => ("proxy", Proxy::new(url).ok()),
+        (None, Some((name, url))) => (name, Proxy::try_from_env().filter(|_| is_proxy(&url))),
+        (None, None) => return Ok(None),
+    };
+    let unusable = |why: &str| Err(Error::invalid(format!("{name}: {why}")));
+    match proxy {
+        Some(proxy) if !has_good_port(proxy.uri()) => unusable("a bad port"),
+        Some(proxy) if base_url.parse().is_ok_and(|uri| proxy.is_no_proxy(&uri)) => Ok(None),
+        Some(proxy) => match proxy.protocol() {
+            ProxyProtocol::Http => Ok(Some(proxy)),
+            ProxyProtocol::Https if cfg!(feature = "rustls") => Ok(Some(proxy)),
+            ProxyProtocol::Https => unusable("a proxy over https needs the feature rustls of this crate"),
+            _ => unusable("a SOCKS proxy is not supported"),
+        },
+        None => unusable("not the URL of a proxy"),
     }
 }
 
-/// The standard library has no kind for a failed look-up, only this text.
+/// Whether the port is a number, or left out. ureq would take the default one for another.
+pub(crate) fn has_good_port(uri: &Uri) -> bool {
+    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    let host_and_port = authority.rsplit('@').next().unwrap_or_default();
+    let port = host_and_port.strip_prefix(uri.host().unwrap_or_default()).unwrap_or_default();
+    port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+}
+
+type Builder = ConfigBuilder<AgentScope>;
+
+#[cfg(feature = "rustls")]
+pub(crate) type Roots = RootCerts;
+
+#[cfg(not(feature = "rustls"))]
+pub(crate) type Roots = std::convert::Infallible;
+
+#[cfg(feature = "rustls")]
+fn trust(config: Builder, roots: &Roots) -> Builder {
+    config.tls_config(TlsConfig::builder().root_certs(roots.clone()).build())
+}
+
+#[cfg(not(feature = "rustls"))]
+fn trust(_: Builder, roots: &Roots) -> Builder {
+    match *roots {}
+}
+
+/// The certificates in a PEM text.
+#[cfg(feature = "rustls")]
+pub(crate) fn roots(pem: &[u8]) -> Result<Roots> {
+    let invalid = || Error::invalid("root_certificates_pem: no certificate can be read from it");
+    let items = parse_pem(pem).collect::<std::result::Result<Vec<_>, _>>();
+    let items = items.map_err(|error| invalid().with(|e| e.source = Some(error.into())))?;
+    let certificates: Vec<_> = items
+        .into_iter()
+        .filter_map(|item| match item {
+            PemItem::Certificate(certificate) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() || !certificates.iter().all(|certificate| is_der(certificate.der())) {
+        return Err(invalid());
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
+}
+
+/// Whether this is one DER sequence and nothing else. rustls passes over what is none in silence.
+#[cfg(feature = "rustls")]
+fn is_der(bytes: &[u8]) -> bool {
+    let Some((0x30, rest)) = bytes.split_first().map(|(first, rest)| (*first, rest)) else { return false };
+    let Some((length, rest)) = rest.split_first() else { return false };
+    if *length < 0x80 {
+        return rest.len() == usize::from(*length);
+    }
+    let Some((length, rest)) = rest.split_at_checked(usize::from(length & 0x7f)) else { return false };
+    rest.len() == length.iter().fold(0, |all: usize, byte| all << 8 | usize::from(*byte))
+}
+
+#[cfg(not(feature = "rustls"))]
+pub(crate) fn roots(_: &[u8]) -> Result<Roots> {
+    Err(Error::invalid("root_certificates_pem needs the feature rustls of this crate"))
+}
+
+/// Whether the connection was there and broke.
+fn is_break(error: &ureq::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let ureq::Error::Io(error) = error else { return false };
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+}
+
+/// The standard library has no kind for a failed look-up: on Unix it has this text, and on Windows
+/// it is one of the system's errors WSAHOST_NOT_FOUND to WSANO_DATA.
 fn is_lookup(error: &io::Error) -> bool {
-    error.to_string().starts_with("failed to lookup address information")
+    let of_windows = cfg!(windows) && matches!(error.raw_os_error(), Some(11001..=11004));
+    of_windows || error.to_string().starts_with("failed to lookup address information")
 }
 
 /// The two hosts have come and gone: the error names the other one.
@@ -307,65 +446,4 @@ fn lookup_failed(host: &str) -> String {
         what += &format!("; the service of 2026 is at {BASE_URL_2026}, which BITHUMAN_API_URL or base_url can name");
     }
     what
-}
-
-/// The beginning of an answer nobody knows, masked before it is cut.
-fn excerpt(secret: &Secret, bytes: &[u8]) -> Option<String> {
-    let text: String = secret.mask(String::from_utf8_lossy(bytes).trim()).chars().take(EXCERPT).collect();
-    (!text.is_empty()).then_some(text)
-}
-
-/// The one place that reads the service's errors, in every shape seen.
-fn refusal(status: u16, json: &Map<String, Value>, location: Option<String>) -> Error {
-    let error = json.get("error");
-    let find = |name| error.and_then(|error| error.get(name)).or_else(|| json.get(name));
-    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(String::from);
-    let is_code = |word: &String| word.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b'_'));
-
-    let word = error.and_then(text);
-    let code = find("code").and_then(text).or_else(|| word.clone().filter(is_code));
-    let message = find("message").and_then(text).or_else(|| word.filter(|word| Some(word) != code.as_ref()));
-    let details = find("details").and_then(|details| match details {
-        Value::Null => None,
-        Value::String(_) => text(details),
-        other => Some(other.to_string()),
-    });
-    let (kind, what) = kind_of(status, code.as_deref());
-    let to = location.map(|location| format!(" to {location}")).unwrap_or_default();
-    let what = match status {
-        300..=399 => {
-            format!("{what}{to}; it is not followed, the secret goes to one host only: is the base URL right?")
-        }
-        _ => what.into(),
-    };
-    Error::new(kind, what).with(|e| {
-        e.refused = status < 300 || code.is_some();
-        e.code = code;
-        e.message = message;
-        e.details = details;
-    })
-}
-
-/// A refusal in an answer with a 2xx is told apart by its code alone.
-fn kind_of(status: u16, code: Option<&str>) -> (ErrorKind, &'static str) {
-    let status = match (status, code) {
-        (200..=299, Some("UNAUTHORIZED" | "MISSING_AUTH")) => 401,
-        (200..=299, Some("ACCOUNT_SUSPENDED")) => 403,
-        (200..=299, Some("INSUFFICIENT_BALANCE")) => 402,
-        (200..=299, Some("NOT_FOUND" | "AGENT_NOT_FOUND")) => 404,
-        (200..=299, Some("RATE_LIMITED")) => 429,
-        (200..=299, Some("INTERNAL_ERROR" | "NO_AVAILABLE_WORKERS" | "MODEL_NOT_YET_AVAILABLE")) => 500,
-        _ => status,
-    };
-    match status {
-        401 => (ErrorKind::Unauthorized, "the service refused the API secret"),
-        403 => (ErrorKind::Unauthorized, "the service refused the account"),
-        402 => (ErrorKind::InsufficientBalance, "the account has too few credits"),
-        404 => (ErrorKind::NotFound, "the service has nothing at this address; is the base URL right?"),
-        429 => (ErrorKind::RateLimited, "too many requests"),
-        408 | 425 | 500.. => (ErrorKind::Service, "the service failed"),
-        300..=399 => (ErrorKind::Rejected, "the service redirects"),
-        200..=299 | 400..=499 => (ErrorKind::Rejected, "the service refused the request"),
-        _ => (ErrorKind::UnexpectedAnswer, "the answer has a status that does not end a request"),
-    }
 }

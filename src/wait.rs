@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::agent::Agent;
 use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::Event;
 use crate::generate::GenerateRequest;
 use crate::retry;
 
@@ -55,14 +56,15 @@ impl Wait {
     /// The time for everything: with [`generate_and_wait`](Api::generate_and_wait) the upload too.
     /// Default: 2 h.
     ///
-    /// The last poll comes about a second before the end, even if the interval is longer.
+    /// The last poll comes about a second before the end, even if the interval is longer. A wait that
+    /// the service asks for and that would pass the end is not begun: the error comes at once.
     pub fn timeout(mut self, time: Duration) -> Self {
         self.timeout = time;
         self
     }
 
     /// How long polls may go on failing, with no good answer in between, before the wait ends with
-    /// their error. Default: 15 min.
+    /// their error; at once, if the service asks to wait longer than that. Default: 15 min.
     pub fn outage(mut self, time: Duration) -> Self {
         self.outage = time;
         self
@@ -70,7 +72,7 @@ impl Wait {
 
     fn check(&self) -> Result<()> {
         if self.interval.is_zero() {
-            return Err(Error::invalid("Wait: the interval is zero"));
+            return Err(Error::invalid("the interval of the Wait is zero"));
         }
         Ok(())
     }
@@ -118,7 +120,7 @@ impl Api {
     /// # Ok::<(), bithuman::Error>(())
     /// ```
     pub fn watch(&self, agent_id: &str, wait: &Wait) -> Watch {
-        let deadline = self.clock().now().saturating_add(wait.timeout);
+        let deadline = self.shared.clock.now().saturating_add(wait.timeout);
         Watch::new(self, agent_id, wait, deadline, Duration::ZERO)
     }
 
@@ -139,8 +141,15 @@ impl Api {
     /// [agent id](Error::agent_id) came after the service had taken the request: go on with
     /// [`wait`](Api::wait), which is not billed.
     pub fn generate_and_wait(&self, request: &GenerateRequest, wait: &Wait) -> Result<Agent> {
-        wait.check()?;
-        let deadline = self.clock().now().saturating_add(wait.timeout);
+        let own_key = request.own_key();
+        wait.check().map_err(|error| {
+            error.with(|e| {
+                e.call = "generate_and_wait";
+                e.idempotency_key = own_key.cloned();
+            })
+        })?;
+        let deadline = self.shared.clock.now().saturating_add(wait.timeout);
+        let keeps_key = own_key.is_some() && self.shared.idempotency_honored;
         let started = self.generate_until(request, Some(deadline)).map_err(|error| {
             error.with(|e| {
                 if e.kind == ErrorKind::WaitTimedOut {
@@ -151,7 +160,7 @@ impl Api {
         Watch::new(self, &started.agent_id, wait, deadline, wait.interval).finish().map_err(|error| {
             error.with(|e| {
                 e.idempotency_key = Some(started.idempotency_key);
-                e.repeat_is_safe = false;
+                e.repeat_is_safe = keeps_key;
             })
         })
     }
@@ -169,8 +178,7 @@ pub struct Watch {
     /// What the next poll waits for.
     pause: Pause,
     last_seen: Option<Agent>,
-    /// When the first poll failed since the last good answer, and how many did.
-    trouble: Option<(Duration, u32)>,
+    trouble: Option<Trouble>,
     not_found: u32,
     polls: u32,
     ended: bool,
@@ -182,6 +190,13 @@ struct Pause {
     wanted: Duration,
     /// What the service asked for: the wait is this long, or there is none.
     at_least: Duration,
+}
+
+/// What there was since the last good answer.
+struct Trouble {
+    since: Duration,
+    failures: u32,
+    last: Error,
 }
 
 impl Watch {
@@ -218,12 +233,12 @@ impl Watch {
     fn poll(&mut self) -> Result<Agent> {
         self.wait.check().map_err(|e| self.report(e))?;
         loop {
-            let left = self.deadline.saturating_sub(self.api.clock().now());
+            let left = self.deadline.saturating_sub(self.api.shared.clock.now());
             let Some(pause) = next_poll(&self.pause, left) else {
-                return Err(self.timed_out(None));
+                return Err(self.timed_out());
             };
             if !pause.is_zero() {
-                self.api.clock().sleep(pause);
+                self.api.shared.clock.sleep(pause);
             }
             match self.api.poll(&self.agent_id, Some(self.deadline)) {
                 Ok(agent) => {
@@ -235,18 +250,16 @@ impl Watch {
                 }
                 Err(error) => {
                     self.polls += error.attempts();
-                    self.bear(error)?;
+                    self.sit_out(error)?;
                 }
             }
         }
     }
 
     /// Sits trouble out if it may pass, and gives it back if not.
-    fn bear(&mut self, error: Error) -> Result<()> {
-        if error.kind() == ErrorKind::WaitTimedOut {
-            return Err(self.timed_out(None));
-        }
+    fn sit_out(&mut self, error: Error) -> Result<()> {
         let passing = match error.kind() {
+            ErrorKind::WaitTimedOut => return Err(self.timed_out()),
             // Where TLS never worked, it is set up wrong; where it did, this may be another network.
             ErrorKind::Tls => self.last_seen.is_some(),
             ErrorKind::NotFound => {
@@ -261,9 +274,8 @@ impl Watch {
         if error.kind() != ErrorKind::NotFound {
             self.not_found = 0;
         }
-        let now = self.api.clock().now();
-        let (since, failures) = self.trouble.unwrap_or((now, 0));
-        self.trouble = Some((since, failures + 1));
+        let now = self.api.shared.clock.now();
+        let (since, failures) = self.trouble.as_ref().map_or((now, 0), |trouble| (trouble.since, trouble.failures));
         let at_least = error.retry_after().unwrap_or_default();
         let backoff = retry::backoff(failures, retry::random());
         self.pause = Pause { wanted: self.wait.interval.max(backoff).max(at_least), at_least };
@@ -272,12 +284,16 @@ impl Watch {
         let time_left = self.deadline.saturating_sub(now);
         if let Some(delay) = next_poll(&self.pause, outage_left.min(time_left)) {
             self.pause.wanted = delay;
+            self.api.report(&Event::Resending { attempts: failures + 1, delay, reason: error.to_string() });
+            self.trouble = Some(Trouble { since, failures: failures + 1, last: error });
             return Ok(());
         }
         if time_left <= outage_left {
-            return Err(self.timed_out(Some(error)));
+            self.trouble = Some(Trouble { since, failures: failures + 1, last: error });
+            return Err(self.timed_out());
         }
-        let outage = format!("; no good answer for {:?}", self.wait.outage);
+        let (out, allowed) = (now.saturating_sub(since).as_secs_f64(), self.wait.outage);
+        let outage = format!("; no good answer for {out:.1} s of the {allowed:?} allowed");
         Err(self.report(error.with(|e| e.what += &outage)))
     }
 
@@ -291,22 +307,25 @@ impl Watch {
         })
     }
 
-    fn timed_out(&self, trouble: Option<Error>) -> Error {
-        let ran_out = format!("when the {:?} to wait ran out", self.wait.timeout);
-        let what = match &self.last_seen {
-            None => format!("not seen yet {ran_out}"),
-            Some(agent) => {
-                let progress = agent.progress.map(|progress| format!(", {:.0} %", progress * 100.0));
-                let step = agent.current_step.as_ref().map(|step| format!(", {step}"));
-                let (progress, step) = (progress.unwrap_or_default(), step.unwrap_or_default());
-                let person = match agent.current_step.as_deref() {
-                    Some("awaiting_face_marking") => ": the service waits for a person to mark the face",
-                    _ => "",
-                };
-                format!("still {}{progress}{step} {ran_out}{person}", agent.status)
-            }
-        };
-        self.report(Error::new(ErrorKind::WaitTimedOut, what + "; this is no failure, wait for it again")).with(|e| {
+    /// There is no time left, or none for another poll.
+    fn timed_out(&mut self) -> Error {
+        let timeout = self.wait.timeout;
+        let start = self.deadline.saturating_sub(timeout);
+        let waited = self.api.shared.clock.now().saturating_sub(start).as_secs_f64();
+        let seen = self.last_seen.as_ref().map(|agent| {
+            let progress = agent.progress.map(|progress| format!(", {:.0} %", progress.clamp(0.0, 1.0) * 100.0));
+            let step = agent.current_step.as_ref().map(|step| format!(", {step}"));
+            let person = match agent.current_step.as_deref() {
+                Some("awaiting_face_marking") => " (the service waits for a person to mark the face)",
+                _ => "",
+            };
+            format!("{}{}{}{person}", agent.status, progress.unwrap_or_default(), step.unwrap_or_default())
+        });
+        let seen = seen.as_deref().unwrap_or("not seen yet");
+        let what =
+            format!("not ready after {waited:.1} s of {timeout:?}: {seen}; this is no failure, wait for it again");
+        let trouble = self.trouble.take().map(|trouble| trouble.last);
+        self.report(Error::new(ErrorKind::WaitTimedOut, what)).with(|e| {
             e.retry_after = trouble.as_ref().and_then(Error::retry_after);
             e.source = trouble.map(|error| error.into());
         })

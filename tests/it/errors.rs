@@ -313,9 +313,9 @@ fn control_characters_of_the_service_stay_on_the_line() {
 
 #[test]
 fn what_a_person_types_as_an_id_stays_on_the_line() {
-    let service = Service::new([Answer::new(404, "")]);
+    let service = Service::new([Answer::json(404, json!({"error": "AGENT_NOT_FOUND"}))]);
     let error = service.api().status("a\u{202e}b").unwrap_err();
-    assert_eq!(error.to_string(), "status: agent a\\u{202e}b: the service knows no such agent (404)");
+    assert_eq!(error.to_string(), "status: agent a\\u{202e}b: the service knows no such agent (404 AGENT_NOT_FOUND)");
     assert_eq!(error.agent_id(), Some("a\u{202e}b"));
 }
 

@@ -376,7 +376,7 @@ fn a_zero_interval_is_refused_before_anything_is_paid() {
     ];
     for error in errors {
         let line = refused(error);
-        assert!(line.contains("the interval is zero"), "{line}");
+        assert!(line.contains("the interval of the Wait is zero"), "{line}");
     }
     assert_eq!((service.hits(), service.clock.sleeps().len()), (0, 0));
 }

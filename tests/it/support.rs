@@ -176,7 +176,8 @@ impl Service {
     }
 
     pub fn builder(&self) -> ApiBuilder {
-        Api::builder().secret(SECRET).base_url(self.url()).clock(self.clock.clone())
+        // Once is enough to see what a call sends, but for the tests of resending.
+        Api::builder().secret(SECRET).base_url(self.url()).clock(self.clock.clone()).retries(0)
     }
 
     pub fn api(&self) -> Api {
@@ -257,7 +258,7 @@ pub fn say(stream: &mut TcpStream, answer: &str) {
 
 /// A handle to a server of [`listen`], with a clock that does not wait.
 pub fn api_to(url: &str) -> ApiBuilder {
-    Api::builder().secret(SECRET).base_url(url).clock(Arc::new(FakeClock::default()))
+    Api::builder().secret(SECRET).base_url(url).clock(Arc::new(FakeClock::default())).retries(0)
 }
 
 /// A port nobody listens on.

@@ -537,7 +537,11 @@ fn events_go_to_the_clone_that_asked_on_the_thread_of_the_call() {
     let silent = api_to(&url).build().unwrap();
     let threads = Arc::<Mutex<Vec<_>>>::default();
     let list = threads.clone();
-    let loud = silent.on_event(move |_| list.lock().unwrap().push(thread::current().id()));
+    let loud = silent.on_event(move |event| {
+        if matches!(event, Event::Uploaded { .. }) {
+            list.lock().unwrap().push(thread::current().id());
+        }
+    });
 
     silent.generate(&request).unwrap();
     assert_eq!(threads.lock().unwrap()[..], []);

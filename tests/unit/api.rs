@@ -1,10 +1,13 @@
+// Without a TLS feature an https base URL is refused.
+#![cfg(feature = "rustls")]
+
 use super::*;
 
 #[test]
 fn the_variables() {
     let with = |variables: &[(&str, &str)]| {
         let get = |name: &str| Some(variables.iter().find(|(n, _)| *n == name)?.1.into());
-        from_variables(get).and_then(ApiBuilder::build).map(|api| api.transport().base_url().to_owned())
+        from_variables(get).and_then(ApiBuilder::build).map(|api| api.shared.transport.base_url().to_owned())
     };
     for (url, base_url) in
         [(None, DEFAULT_BASE_URL), (Some(""), DEFAULT_BASE_URL), (Some("https://a/b/"), "https://a/b")]

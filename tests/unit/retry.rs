@@ -1,26 +1,48 @@
 use super::*;
 
 #[test]
-fn taken_table() {
-    use Taken::{No, Unknown, Yes};
-    // Statuses, and what it means that the service refuses itself, or that something else is said.
-    let rows = [
-        (vec![None, Some(101), Some(600)], Unknown, Unknown),
-        (vec![Some(200), Some(201), Some(204), Some(299)], No, Unknown),
-        ((300..=407).chain(409..=499).map(Some).collect(), No, No),
-        (vec![Some(408), Some(500), Some(502), Some(504), Some(599)], Unknown, Unknown),
-        (vec![Some(503)], No, Unknown),
+fn what_is_known_of_a_generate_that_failed() {
+    // Statuses; whether the outcome is unknown if the service itself refuses, and if something else
+    // is said.
+    let rows: [(Vec<Option<u16>>, bool, bool); 5] = [
+        (vec![None, Some(101), Some(600)], true, true),
+        (vec![Some(200), Some(201), Some(204), Some(299)], false, true),
+        ((300..=407).chain(409..=499).map(Some).collect(), false, false),
+        (vec![Some(408), Some(500), Some(502), Some(504), Some(599)], true, true),
+        (vec![Some(503)], false, true),
     ];
     for (statuses, refused, otherwise) in rows {
         for status in statuses {
-            assert_eq!(taken(true, status, false, true), refused, "{status:?}");
-            assert_eq!(taken(true, status, false, false), otherwise, "{status:?}");
-            assert_eq!(taken(false, status, false, false), No, "{status:?}");
+            assert_eq!(outcome_unknown(true, status, true), refused, "{status:?}");
+            assert_eq!(outcome_unknown(true, status, false), otherwise, "{status:?}");
+            assert!(!outcome_unknown(false, status, false), "{status:?}");
         }
     }
-    for handed_over in [true, false] {
-        assert_eq!(taken(handed_over, Some(200), true, false), Yes);
+}
+
+#[test]
+fn only_what_cannot_be_a_second_one_is_resent() {
+    let (young, old) = (KEY_LIFE - Duration::from_nanos(1), KEY_LIFE);
+    for (honored, age) in [(true, young), (true, old), (false, young), (false, old)] {
+        assert_eq!(may_resend(false, honored, age), age == young);
+        assert_eq!(may_resend(true, honored, age), honored && age == young);
     }
+}
+
+#[test]
+fn a_delay_past_the_deadline_is_not_begun() {
+    let secs = Duration::from_secs;
+    for (retry_after, left, expected) in [
+        (Some(20), None, Some(secs(20))),
+        (Some(20), Some(21), Some(secs(20))),
+        (Some(20), Some(20), None),
+        (Some(59), None, Some(secs(59))),
+        (Some(60), None, None),
+        (None, Some(0), None),
+    ] {
+        assert_eq!(delay(0, retry_after.map(secs), left.map(secs)), expected, "{retry_after:?} {left:?}");
+    }
+    assert!(delay(3, None, None).is_some_and(|delay| delay <= secs(4)));
 }
 
 #[test]

@@ -1,0 +1,117 @@
+use serde_json::{Map, Value};
+
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::retry;
+use crate::secret::Secret;
+
+/// What an answer says before its body.
+pub(crate) struct Head {
+    pub status: u16,
+    pub request_id: Option<String>,
+    pub retry_after: Option<String>,
+    pub location: Option<String>,
+    /// `Idempotency-Replayed: true`.
+    pub is_replayed: bool,
+}
+
+/// The answer to a request that the service did not refuse.
+pub(crate) struct Answer {
+    pub head: Head,
+    pub json: Map<String, Value>,
+}
+
+impl Head {
+    /// Tells what the answer means. The status comes first: a body is a hint.
+    pub fn decode(self, body: &[u8], secret: &Secret) -> Result<Answer> {
+        let is_good = (200..300).contains(&self.status);
+        // As any value first: serde_json's words about another type would quote it, the secret included.
+        let error = match serde_json::from_slice(body) {
+            Ok(Value::Object(mut json)) if is_good && json.get("success") != Some(&Value::Bool(false)) => {
+                secret.mask_fields(&mut json);
+                return Ok(Answer { head: self, json });
+            }
+            Ok(Value::Object(json)) => refusal(&self, &json),
+            json if is_good => {
+                let what = "the answer is not the JSON object the service documents";
+                Error::new(ErrorKind::UnexpectedAnswer, what).with(|e| e.source = json.err().map(|error| error.into()))
+            }
+            _ => refusal(&self, &Map::new()),
+        };
+        Err(error.with(|e| {
+            self.describe(e);
+            if e.code.is_none() && e.message.is_none() && e.details.is_none() {
+                e.message = Some(String::from_utf8_lossy(body).trim().into()).filter(|text: &String| !text.is_empty());
+            }
+        }))
+    }
+
+    /// What any error about this answer carries.
+    pub fn describe(&self, e: &mut Context) {
+        e.http_status = Some(self.status);
+        e.request_id = self.request_id.clone();
+        e.retry_after = self.retry_after.as_deref().and_then(retry::parse_retry_after);
+    }
+}
+
+impl Answer {
+    /// An error for an answer without what the call cannot do without; it quotes the answer.
+    pub fn lacks(&self, what: &str) -> Error {
+        Error::new(ErrorKind::UnexpectedAnswer, what).with(|e| {
+            self.head.describe(e);
+            e.message = serde_json::to_string(&self.json).ok();
+        })
+    }
+}
+
+/// The one place that reads the service's errors, in every shape seen.
+fn refusal(head: &Head, json: &Map<String, Value>) -> Error {
+    let error = json.get("error");
+    let find = |name| error.and_then(|error| error.get(name)).or_else(|| json.get(name));
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(String::from);
+    let is_code = |word: &String| word.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b'_'));
+
+    let word = error.and_then(text);
+    let code = find("code").and_then(text).or_else(|| word.clone().filter(is_code));
+    let message = find("message").and_then(text).or_else(|| word.filter(|word| Some(word) != code.as_ref()));
+    let details = find("details").and_then(|details| match details {
+        Value::Null => None,
+        Value::String(_) => text(details),
+        other => Some(other.to_string()),
+    });
+    let (kind, what) = kind_of(head.status, code.as_deref());
+    let what = match head.status {
+        300..=399 => {
+            let to = head.location.as_ref().map(|to| format!(" to {to}")).unwrap_or_default();
+            format!("{what}{to}; that is not followed, as the secret goes to one host only: is the base URL right?")
+        }
+        _ => what.into(),
+    };
+    Error::new(kind, what).with(|e| {
+        e.refused = head.status < 300 || code.is_some();
+        (e.code, e.message, e.details) = (code, message, details);
+    })
+}
+
+/// By the status, or by the code where the status says that all is well.
+fn kind_of(status: u16, code: Option<&str>) -> (ErrorKind, &'static str) {
+    let status = match (status, code) {
+        (200..=299, Some("UNAUTHORIZED" | "MISSING_AUTH")) => 401,
+        (200..=299, Some("ACCOUNT_SUSPENDED")) => 403,
+        (200..=299, Some("INSUFFICIENT_BALANCE")) => 402,
+        (200..=299, Some("NOT_FOUND" | "AGENT_NOT_FOUND")) => 404,
+        (200..=299, Some("RATE_LIMITED")) => 429,
+        (200..=299, Some("INTERNAL_ERROR" | "NO_AVAILABLE_WORKERS" | "MODEL_NOT_YET_AVAILABLE")) => 500,
+        _ => status,
+    };
+    match status {
+        401 => (ErrorKind::Unauthorized, "the service refused the API secret"),
+        403 => (ErrorKind::Unauthorized, "the service refused the account"),
+        402 => (ErrorKind::InsufficientBalance, "the account has too few credits"),
+        404 => (ErrorKind::NotFound, "the service has nothing at this address; is the base URL right?"),
+        429 => (ErrorKind::RateLimited, "too many requests"),
+        408 | 425 | 500.. => (ErrorKind::Service, "the service failed"),
+        300..=399 => (ErrorKind::Rejected, "the service redirects"),
+        200..=299 | 400..=499 => (ErrorKind::Rejected, "the service refused the request"),
+        _ => (ErrorKind::UnexpectedAnswer, "the answer has a status that ends no request"),
+    }
+}
