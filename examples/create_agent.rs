@@ -12,8 +12,8 @@ use std::path::Path;
 use std::process::{self, ExitCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bithuman::{Api, Event, GenerateRequest, Media, Wait};
-use cli::{Args, Bar, READY};
+use bithuman::{Api, GenerateRequest, Media, Wait};
+use cli::{Args, READY};
 use stand_in::{Form, StandIn};
 
 const PROGRAM: &str = "create_agent";
@@ -25,10 +25,15 @@ Makes an agent and waits until it is ready. The model's URL goes to stdout, prog
         [--audio FILE|URL] [--model NAME] [--agent-id ID] [--idempotency-key KEY]
         [--interval SECONDS] [--timeout SECONDS] [--json]
 
-BITHUMAN_API_SECRET   the API secret; without it, a stand-in in this process plays the service
+--interval   between two polls: 5 s, or 0.3 s in a demonstration
+--timeout    for the wait, once the agent is named: 2 h
+--json       the whole agent to stdout, ready or failed
+
+BITHUMAN_API_SECRET   the API secret; without it, a stand-in in this process plays the service, where a
+                      prompt with [fail] in it fails
 BITHUMAN_API_URL      the base URL, if it is not https://public.api.bithuman.ai
 
-Exit codes: 0 ready, 1 failed or error, 2 usage.";
+Exit codes: 0 ready, 1 failed or error, 2 usage, with nothing sent.";
 
 struct Options {
     request: GenerateRequest,
@@ -43,43 +48,37 @@ struct Options {
 fn main() -> ExitCode {
     let mut args = Args::new();
     if args.flag("--help") || args.flag("-h") {
-        println!("{HELP}");
-        return ExitCode::from(READY);
+        return ExitCode::from(cli::out(HELP));
     }
     let no_arguments = args.is_empty();
     let options = match parse(args) {
         Ok(options) => options,
         Err(mistake) => return cli::usage(PROGRAM, &mistake),
     };
-    let set = |name: &str| env::var_os(name).is_some();
-    if !set("BITHUMAN_API_SECRET") && set("BITHUMAN_API_URL") {
+    let has_secret = env::var_os("BITHUMAN_API_SECRET").is_some();
+    if !has_secret && env::var_os("BITHUMAN_API_URL").is_some_and(|url| !url.is_empty()) {
         return cli::usage(PROGRAM, "BITHUMAN_API_URL is set but BITHUMAN_API_SECRET is not");
     }
-    if !set("BITHUMAN_API_SECRET") {
+    if !has_secret {
         return demonstrate(options, no_arguments);
     }
     if !options.creates {
         return cli::usage(PROGRAM, "nothing to create: give --prompt, --image, --video or --audio");
     }
-    let (code, agent_id) = match Api::from_env() {
-        Ok(api) => create(&api, &options),
-        Err(error) => (cli::report(PROGRAM, &error), None),
-    };
-    if let (true, Some(id)) = (code != READY, agent_id) {
-        cli::hint(&id);
+    match Api::from_env() {
+        Ok(api) => ExitCode::from(create(&api, &options, true)),
+        Err(error) => ExitCode::from(cli::report(&error)),
     }
-    ExitCode::from(code)
 }
 
 /// The same against the stand-in, with a word before and after.
 fn demonstrate(mut options: Options, no_arguments: bool) -> ExitCode {
     // The service of 2026 takes no video.
-    let form = if options.has_video { Form::Of2025 } else { Form::Of2026 };
-    let year = if form == Form::Of2025 { 2025 } else { 2026 };
-    eprintln!(
+    let (form, year) = if options.has_video { (Form::Of2025, 2025) } else { (Form::Of2026, 2026) };
+    cli::note(&format!(
         "BITHUMAN_API_SECRET is not set: this is a demonstration against a stand-in of the service (as of {year}) \
          in this process. Nothing leaves this machine, nothing is billed."
-    );
+    ));
     if no_arguments {
         options.request = options.request.prompt("You are a friendly AI assistant that helps with creative writing.");
     }
@@ -88,33 +87,44 @@ fn demonstrate(mut options: Options, no_arguments: bool) -> ExitCode {
     }
     let service = StandIn::start(form);
     let code = match Api::builder().secret(stand_in::SECRET).base_url(service.base_url()).build() {
-        Ok(api) => create(&api, &options).0,
-        Err(error) => cli::report(PROGRAM, &error),
+        Ok(api) => create(&api, &options, false),
+        Err(error) => cli::report(&error),
     };
-    eprintln!(
+    cli::note(
         "That was the stand-in, which ends with this program: there is no such agent, and its URLs lead nowhere. \
-         Set BITHUMAN_API_SECRET to make a real one."
+         Set BITHUMAN_API_SECRET to make a real one.",
     );
     ExitCode::from(code)
 }
 
-/// The job itself: the exit code, and the agent's id as soon as there is one.
-fn create(api: &Api, options: &Options) -> (u8, Option<String>) {
-    eprintln!("idempotency key: {}", options.key);
-    let bar = Bar::new();
-    let uploading = api.on_event(move |event| {
-        if let Event::Uploaded { sent, total } = event {
-            bar.show(*sent, *total);
-        }
-    });
-    let started = match uploading.generate(&options.request) {
+/// The job itself. The commands to go on with are of no use once a stand-in has ended.
+fn create(api: &Api, options: &Options, can_resume: bool) -> u8 {
+    cli::note(&format!("idempotency key: {}", cli::clean(&options.key)));
+    let api = cli::show_events(api);
+    let started = match api.generate(&options.request) {
         Ok(started) => started,
-        Err(error) => return (cli::report(PROGRAM, &error), error.agent_id().map(String::from)),
+        Err(error) => {
+            let code = cli::report(&error);
+            if can_resume && error.outcome_unknown() {
+                let key = &options.key;
+                cli::note(&format!("to send the same where keys are honoured: add --idempotency-key {key}"));
+            }
+            return code;
+        }
     };
     let again = if started.replayed { " (made before with this key: not billed again)" } else { "" };
-    eprintln!("agent: {}{again}", started.agent_id);
+    cli::note(&format!("agent: {}{again}", cli::clean(&started.agent_id)));
+    let resume = format!("to go on with this agent: {}", cli::resume_command(&started.agent_id));
+    if can_resume {
+        // Now, as an interrupted program cannot tell.
+        cli::note(&resume);
+    }
 
-    (cli::follow(PROGRAM, api, &started.agent_id, &options.wait, options.json), Some(started.agent_id))
+    let code = cli::follow(&api, &started.agent_id, &options.wait, options.json);
+    if can_resume && code != READY {
+        cli::note(&resume);
+    }
+    code
 }
 
 fn parse(mut args: Args) -> Result<Options, String> {
@@ -158,11 +168,12 @@ fn parse(mut args: Args) -> Result<Options, String> {
 
 /// A link as it is, and anything else as a file that must be there.
 fn medium(flag: &str, value: &str) -> Result<Media, String> {
-    if value.starts_with("http://") || value.starts_with("https://") {
+    if value.contains("://") {
         return Ok(Media::url(value));
     }
-    if !Path::new(value).is_file() {
-        return Err(format!("{flag}: no such file: {value}"));
+    match Path::new(value) {
+        path if path.is_file() => Ok(Media::file(path)),
+        path if path.exists() => Err(format!("{flag}: not a file: {value}")),
+        _ => Err(format!("{flag}: no such file: {value}")),
     }
-    Ok(Media::file(value))
 }

@@ -15,13 +15,12 @@ Runs a stand-in of the service on this machine until it is stopped (Ctrl-C).
 
     cargo run --example stand_in -- [--generation 2025|2026]
 
-An agent takes a few polls to be made, and fails if its prompt has the word \"fail\".";
+An agent takes a few polls to be made, and fails if its prompt has [fail] in it.";
 
 fn main() -> ExitCode {
     let mut args = cli::Args::new();
     if args.flag("--help") || args.flag("-h") {
-        println!("{HELP}");
-        return ExitCode::from(cli::READY);
+        return ExitCode::from(cli::out(HELP));
     }
     let form = args.value("--generation").and_then(|year| match year.as_deref() {
         None | Some("2026") => Ok(Form::Of2026),
@@ -33,7 +32,7 @@ fn main() -> ExitCode {
         Err(mistake) => return cli::usage("stand_in", &mistake),
     };
     let service = StandIn::start(form);
-    println!("BITHUMAN_API_URL={} BITHUMAN_API_SECRET={}", service.base_url(), stand_in::SECRET);
+    cli::out(&format!("BITHUMAN_API_URL={} BITHUMAN_API_SECRET={}", service.base_url(), stand_in::SECRET));
     loop {
         thread::park();
     }

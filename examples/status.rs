@@ -6,7 +6,7 @@ mod cli;
 use std::process::ExitCode;
 
 use bithuman::Api;
-use cli::{Args, FAILED, READY};
+use cli::{Args, FAILED};
 
 const PROGRAM: &str = "status";
 
@@ -23,8 +23,7 @@ Exit codes: 0 ready (without --wait: not failed), 1 failed or error, 2 usage.";
 fn main() -> ExitCode {
     let mut args = Args::new();
     if args.flag("--help") || args.flag("-h") {
-        println!("{HELP}");
-        return ExitCode::from(READY);
+        return ExitCode::from(cli::out(HELP));
     }
     match run(args) {
         Ok(code) => ExitCode::from(code),
@@ -38,20 +37,17 @@ fn run(mut args: Args) -> Result<u8, String> {
     let id = args.positional().ok_or("which agent? Give its id")?;
     args.finish()?;
 
-    let code = match Api::from_env() {
-        Err(error) => cli::report(PROGRAM, &error),
-        Ok(api) if waits => cli::follow(PROGRAM, &api, &id, &wait, json),
+    let code = match Api::from_env().map(|api| cli::show_events(&api)) {
+        Err(error) => cli::report(&error),
+        Ok(api) if waits => cli::follow(&api, &id, &wait, json),
         Ok(api) => match api.status(&id) {
-            Ok(agent) if agent.is_finished() || json => cli::finish(PROGRAM, &agent, json),
-            Ok(agent) => {
-                println!("{}", cli::describe(&agent));
-                READY
-            }
-            Err(error) => cli::report(PROGRAM, &error),
+            Ok(agent) if agent.is_finished() || json => cli::finish(&agent, json),
+            Ok(agent) => cli::out(&cli::describe(&agent)),
+            Err(error) => cli::report(&error),
         },
     };
     if code == FAILED {
-        cli::hint(&id);
+        cli::note(&format!("to go on with this agent: {}", cli::resume_command(&id)));
     }
     Ok(code)
 }

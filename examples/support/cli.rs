@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use bithuman::{Agent, Api, Error, ErrorKind, Wait, serde_json};
+use bithuman::{Agent, Api, Error, ErrorKind, Event, Wait, serde_json};
 
 /// Exit codes: ready, failed or error, usage.
 pub const READY: u8 = 0;
@@ -66,32 +66,68 @@ impl Args {
     /// Nothing may be left.
     pub fn finish(self) -> Result<(), String> {
         match self.0.first() {
-            Some(arg) => Err(format!("unknown argument: {arg}")),
+            Some(arg) => Err(format!("unknown argument, or given twice: {arg}")),
             None => Ok(()),
+        }
+    }
+}
+
+/// A line on stderr. A reader that has gone must not end a wait that is paid.
+pub fn note(line: &str) {
+    // It may come in the middle of a live line.
+    let start = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+    let _ = writeln!(io::stderr(), "{start}{line}");
+}
+
+/// A line on stdout, and whether anybody could read it.
+pub fn out(line: &str) -> u8 {
+    match writeln!(io::stdout(), "{line}") {
+        Ok(()) => READY,
+        Err(error) => {
+            note(&format!("error: cannot write to stdout: {error}"));
+            FAILED
         }
     }
 }
 
 /// One clear line about a mistake in the arguments.
 pub fn usage(program: &str, mistake: &str) -> ExitCode {
-    eprintln!("{program}: {mistake} (--help shows the usage)");
+    note(&format!("{program}: {} (--help shows the usage)", clean(mistake)));
     ExitCode::from(USAGE)
+}
+
+/// Text of the service's or the caller's, which must not play tricks on a terminal.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// Text as one word of a shell's command line.
+fn quoted(word: &str) -> String {
+    if word.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) {
+        return word.into();
+    }
+    format!("'{}'", clean(word).replace('\'', "'\\''"))
+}
+
+/// The command that goes on with an agent, at no cost.
+pub fn resume_command(agent_id: &str) -> String {
+    format!("cargo run --example status -- {} --wait", quoted(agent_id))
 }
 
 /// What an agent's progress looks like on one line.
 pub fn describe(agent: &Agent) -> String {
     let mut line = agent.status.to_string();
     if let Some(progress) = agent.progress {
-        line += &format!(", {:.0} %", progress * 100.0);
+        line += &format!(", {:.0} %", progress.clamp(0.0, 1.0) * 100.0);
     }
     if let Some(step) = &agent.current_step {
         line += &format!(", {step}");
     }
-    line
+    clean(&line)
 }
 
 /// Progress on stderr: one live line on a terminal, plain lines elsewhere.
-pub struct Progress {
+struct Progress {
     started: Instant,
     live: bool,
     shown: String,
@@ -99,62 +135,52 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new() -> Self {
+    fn new() -> Self {
         let now = Instant::now();
         Progress { started: now, live: io::stderr().is_terminal(), shown: String::new(), shown_at: now }
     }
 
-    pub fn show(&mut self, line: &str) {
+    fn show(&mut self, line: &str) {
         let elapsed = self.started.elapsed().as_secs();
         if self.live {
-            eprint!("\r\x1b[K{line}, {elapsed} s");
-            io::stderr().flush().ok();
+            let _ = write!(io::stderr(), "\r\x1b[K{line}, {elapsed} s");
         } else if line != self.shown || self.shown_at.elapsed() >= Duration::from_secs(60) {
-            eprintln!("{line}, {elapsed} s");
+            note(&format!("{line}, {elapsed} s"));
             self.shown_at = Instant::now();
         }
         self.shown = line.into();
     }
 
     /// Ends the live line.
-    pub fn end(&mut self) {
+    fn end(&mut self) {
         if self.live && !self.shown.is_empty() {
-            eprintln!();
+            let _ = writeln!(io::stderr());
         }
         self.shown.clear();
     }
 }
 
-/// An upload on stderr: a bar with its rate on a terminal, one plain line at the end elsewhere.
-pub struct Bar {
-    started: Instant,
-    live: bool,
-}
-
-impl Bar {
+/// Shows what a handle is doing, besides the polls: an upload as a bar with its rate on a terminal and
+/// as one plain line at the end elsewhere, and every resend.
+pub fn show_events(api: &Api) -> Api {
     /// A smaller upload is over before it could be seen.
     const SMALLEST: u64 = 64 * 1024;
-
-    pub fn new() -> Self {
-        Bar { started: Instant::now(), live: io::stderr().is_terminal() }
-    }
-
-    pub fn show(&self, sent: u64, total: u64) {
-        let mb = |bytes: u64| bytes as f64 / 1e6;
-        let seconds = self.started.elapsed().as_secs_f64().max(0.001);
-        if total < Self::SMALLEST {
-            return;
+    let (started, live) = (Instant::now(), io::stderr().is_terminal());
+    api.on_event(move |event| match event {
+        Event::Uploaded { sent, total } if *total >= SMALLEST => {
+            let (mb_sent, mb) = (*sent as f64 / 1e6, *total as f64 / 1e6);
+            let seconds = started.elapsed().as_secs_f64().max(0.001);
+            if sent == total {
+                note(&format!("uploaded {mb:.1} MB in {seconds:.1} s"));
+            } else if live {
+                let filled = (sent * 30 / total) as usize;
+                let (bar, rate) = ("#".repeat(filled) + &".".repeat(30 - filled), mb_sent / seconds);
+                let _ = write!(io::stderr(), "\r\x1b[K[{bar}] {mb_sent:.1} of {mb:.1} MB, {rate:.1} MB/s");
+            }
         }
-        if self.live {
-            let filled = (sent * 30 / total) as usize;
-            let (bar, rate) = ("#".repeat(filled) + &".".repeat(30 - filled), mb(sent) / seconds);
-            eprint!("\r\x1b[K[{bar}] {:.1} of {:.1} MB, {rate:.1} MB/s", mb(sent), mb(total));
-            io::stderr().flush().ok();
-        }
-        if sent == total {
-            eprintln!("{}uploaded {:.1} MB in {seconds:.1} s", if self.live { "\r\x1b[K" } else { "" }, mb(total));
-        }
-    }
+        Event::Resending { delay, reason, .. } => note(&format!("{reason}; again in {:.1} s", delay.as_secs_f64())),
+        _ => {}
+    })
 }
 
 /// The defaults, but for what the arguments say.
@@ -164,52 +190,46 @@ pub fn wait(interval: Option<Duration>, timeout: Option<Duration>) -> Wait {
 }
 
 /// Waits until the agent is ready, with progress on stderr and the result alone on stdout.
-pub fn follow(program: &str, api: &Api, agent_id: &str, wait: &Wait, json: bool) -> u8 {
+pub fn follow(api: &Api, agent_id: &str, wait: &Wait, json: bool) -> u8 {
     let mut progress = Progress::new();
     let mut code = FAILED;
     for item in api.watch(agent_id, wait) {
         match item {
             Ok(agent) if agent.is_finished() => {
                 progress.end();
-                code = finish(program, &agent, json);
+                code = finish(&agent, json);
             }
             Ok(agent) => progress.show(&describe(&agent)),
             Err(error) => {
                 progress.end();
-                code = report(program, &error);
+                report(&error);
             }
         }
     }
     code
 }
 
-/// The command to go on with, at no cost, after any end but ready.
-pub fn hint(agent_id: &str) {
-    eprintln!("to go on with this agent: cargo run --example status -- {agent_id} --wait");
-}
-
 /// Prints how an agent ended.
-pub fn finish(program: &str, agent: &Agent, json: bool) -> u8 {
+pub fn finish(agent: &Agent, json: bool) -> u8 {
+    let mut code = READY;
     if json {
-        println!("{}", serde_json::to_string_pretty(agent).unwrap_or_default());
+        code = out(&serde_json::to_string_pretty(agent).unwrap_or_default());
     }
     if agent.is_failed() {
         let reason = agent.error_message.as_deref().unwrap_or("the service does not say why");
-        eprintln!("{program}: agent {}: the generation failed: {reason}", agent.agent_id);
+        note(&format!("error: agent {}: the generation failed: {}", clean(&agent.agent_id), clean(reason)));
         return FAILED;
     }
     match &agent.model_url {
         _ if json => {}
-        Some(url) => println!("{url}"),
-        None => eprintln!("agent {} is ready and has no downloadable model", agent.agent_id),
+        Some(url) => code = out(&clean(url)),
+        None => note(&format!("agent {} is ready and has no downloadable model", clean(&agent.agent_id))),
     }
-    READY
+    code
 }
 
-/// An error with its causes on one line, and the exit code for it.
-pub fn report(program: &str, error: &Error) -> u8 {
-    // It may come in the middle of a live line.
-    let start = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
-    eprintln!("{start}{program}: {error:?}");
-    if error.kind() == ErrorKind::InvalidInput { USAGE } else { FAILED }
+/// An error with its causes on one line, and the exit code: usage only if nothing at all was sent.
+pub fn report(error: &Error) -> u8 {
+    note(&format!("error: {error:?}"));
+    if error.kind() == ErrorKind::InvalidInput && error.attempts() == 0 { USAGE } else { FAILED }
 }

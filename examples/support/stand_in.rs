@@ -20,7 +20,7 @@ pub enum Form {
 }
 
 /// A running service. It ends with the process; an agent takes a few polls to be made, and fails
-/// if its prompt has the word "fail".
+/// if its prompt has `[fail]` in it.
 pub struct StandIn {
     server: MockServer,
     service: Arc<Mutex<Service>>,
@@ -152,8 +152,8 @@ impl Service {
         let unknown = || Refusal(404, "NOT_FOUND", "Agent not found", format!("no agent {id}"));
         let life = self.agents.get_mut(id).ok_or_else(unknown)?;
         let text = |name: &str| life.request.get(name).and_then(Value::as_str);
-        let fails = text("prompt").is_some_and(|prompt| prompt.contains("fail"));
-        // status, progress, step
+        let fails = text("prompt").is_some_and(|prompt| prompt.contains("[fail]"));
+        // Status, progress, step. The document of 2025 knows three statuses, and no progress.
         let steps: &[(&str, f64, &str)] = match (self.form, fails) {
             (Form::Of2025, false) => &[("processing", 0.0, ""), ("processing", 0.0, ""), ("ready", 1.0, "")],
             (Form::Of2025, true) => &[("processing", 0.0, ""), ("failed", 0.0, "")],

@@ -56,7 +56,8 @@ fn nobody_pays_by_accident() {
     ];
     for (args, variables, told) in usages {
         let (code, stdout, stderr) = run("create_agent", args, variables);
-        let error: Vec<_> = stderr.lines().filter(|line| line.starts_with("create_agent: ")).collect();
+        let error: Vec<_> =
+            stderr.lines().filter(|line| line.starts_with("create_agent: ") || line.starts_with("error: ")).collect();
         assert_eq!((code, stdout.as_str(), error.len()), (Some(2), "", 1), "{args:?}: {stderr}");
         assert!(error[0].contains(told), "{args:?}: {stderr}");
     }
@@ -86,14 +87,14 @@ fn any_end_but_ready_tells_how_to_go_on() {
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let go_on = |id: &str| format!("cargo run --example status -- {id} --wait\n");
 
-    let (code, stdout, stderr) = run("create_agent", &["--prompt", "fail", "--interval", "0.01"], &variables);
+    let (code, stdout, stderr) = run("create_agent", &["--prompt", "[fail]", "--interval", "0.01"], &variables);
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
     assert!(stderr.contains("the prompt asked for a failure") && stderr.ends_with(&go_on("A01XMB7113")), "{stderr}");
 
     let args = ["--prompt", "x", "--agent-id", "mine", "--interval", "9", "--timeout", "0.2"];
     let (code, stdout, stderr) = run("create_agent", &args, &variables);
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
-    assert!(stderr.contains("agent mine: still processing") && stderr.ends_with(&go_on("mine")), "{stderr}");
+    assert!(stderr.contains("agent mine: not ready after") && stderr.ends_with(&go_on("mine")), "{stderr}");
 
     let (code, stdout, stderr) = run("status", &["mine", "--wait", "--interval", "0.01"], &variables);
     assert_eq!((code, stdout.as_str()), (Some(0), "https://stand-in.invalid/mine/model.imx\n"), "{stderr}");

@@ -23,13 +23,13 @@ fn api(service: &StandIn, secret: &str) -> Api {
 fn an_agent_lives_through_the_statuses_of_its_generation() {
     let lives = [
         (Form::Of2025, "", vec!["processing", "processing", "ready"]),
-        (Form::Of2025, "please fail", vec!["processing", "failed"]),
+        (Form::Of2025, "please [fail]", vec!["processing", "failed"]),
         (
             Form::Of2026,
             "",
             vec!["processing", "generating", "completed", "generating", "success", "generating", "ready"],
         ),
-        (Form::Of2026, "please fail", vec!["processing", "generating", "failed"]),
+        (Form::Of2026, "please [fail]", vec!["processing", "generating", "failed"]),
     ];
     for (form, prompt, expected) in lives {
         let service = StandIn::start(form);
