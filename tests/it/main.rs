@@ -1,13 +1,23 @@
 //! The library against servers of our own, over real sockets on this machine.
 
 mod answers;
+mod cut;
+mod deadline;
 mod errors;
 mod examples;
+mod fault;
+mod hostile;
+mod origin;
 mod package;
+mod polling;
 mod request;
+mod resend;
+mod retry_after;
+mod script;
 mod secrecy;
 mod seed;
 mod settings;
+mod shutdown;
 mod stand_in;
 mod support;
 mod trouble;
