@@ -108,6 +108,8 @@ fn create(api: &Api, options: &Options, can_resume: bool) -> u8 {
             if can_resume && error.outcome_unknown() {
                 let key = &options.key;
                 cli::note(&format!("to send the same where keys are honoured: add --idempotency-key {key}"));
+            } else if can_resume {
+                cli::note("no agent was taken on, so nothing is billed");
             }
             return code;
         }

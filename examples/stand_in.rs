@@ -15,7 +15,8 @@ Runs a stand-in of the service on this machine until it is stopped (Ctrl-C).
 
     cargo run --example stand_in -- [--generation 2025|2026]
 
-An agent takes a few polls to be made, and fails if its prompt has [fail] in it.";
+An agent takes a few polls to be made, and fails if its prompt has [fail] in it. Unlike the service, the
+stand-in reads a whole request before it refuses one.";
 
 fn main() -> ExitCode {
     let mut args = cli::Args::new();

@@ -18,23 +18,26 @@ pub(crate) struct Head {
 pub(crate) struct Answer {
     pub head: Head,
     pub json: Map<String, Value>,
+    /// Why it broke off, where it did.
+    pub cut: Option<Error>,
 }
 
 impl Head {
     /// Tells what the answer means. The status comes first: a body is a hint.
-    pub fn decode(self, body: &[u8], secret: &Secret) -> Result<Answer> {
+    pub fn decode(self, body: &[u8], cut: Option<Error>, secret: &Secret) -> Result<Answer> {
         let is_good = (200..300).contains(&self.status);
         // As any value first: serde_json's words about another type would quote it, the secret included.
         let error = match serde_json::from_slice(body) {
             Ok(Value::Object(mut json)) if is_good && json.get("success") != Some(&Value::Bool(false)) => {
                 secret.mask_fields(&mut json);
-                return Ok(Answer { head: self, json });
+                let cut = cut.map(|error| error.with(|e| self.describe(e)));
+                return Ok(Answer { head: self, json, cut });
             }
             Ok(Value::Object(json)) => refusal(&self, &json),
-            json if is_good => {
+            json if is_good => cut.unwrap_or_else(|| {
                 let what = "the answer is not the JSON object the service documents";
                 Error::new(ErrorKind::UnexpectedAnswer, what).with(|e| e.source = json.err().map(|error| error.into()))
-            }
+            }),
             _ => refusal(&self, &Map::new()),
         };
         Err(error.with(|e| {
@@ -68,7 +71,11 @@ fn refusal(head: &Head, json: &Map<String, Value>) -> Error {
     let error = json.get("error");
     let find = |name| error.and_then(|error| error.get(name)).or_else(|| json.get(name));
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(String::from);
-    let is_code = |word: &String| word.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b'_'));
+    // As the service writes its codes. A gateway's are ServiceUnavailable, 503 and the like.
+    let is_code = |word: &String| {
+        word.starts_with(|first: char| first.is_ascii_uppercase())
+            && word.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
+    };
 
     let word = error.and_then(text);
     let code = find("code").and_then(text).or_else(|| word.clone().filter(is_code));
@@ -87,7 +94,9 @@ fn refusal(head: &Head, json: &Map<String, Value>) -> Error {
         _ => what.into(),
     };
     Error::new(kind, what).with(|e| {
-        e.refused = head.status < 300 || code.is_some();
+        // With this code the service does not know either what became of the request.
+        let is_known = code.as_deref() != Some("INTERNAL_ERROR");
+        e.refused = if head.status < 300 { is_known } else { code.as_ref().is_some_and(is_code) };
         (e.code, e.message, e.details) = (code, message, details);
     })
 }

@@ -60,7 +60,8 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the secret is empty or cannot be sent in a header.
+    /// `InvalidInput` if the secret is empty or cannot be sent in a header, or if the proxy of the
+    /// environment cannot be used.
     pub fn new(secret: impl Into<String>) -> Result<Self> {
         Api::builder().secret(secret).build()
     }
@@ -95,7 +96,8 @@ impl Api {
     /// A clone that shares the connections and tells `f` what its calls are doing: for progress
     /// bars, logs and watchdogs.
     ///
-    /// `f` runs on the thread of the call, which waits for it. It replaces a function given before.
+    /// `f` runs on the thread of the call, which waits for it, and may call
+    /// [`shutdown`](Api::shutdown). It replaces a function given before.
     ///
     /// ```no_run
     /// use bithuman::{Api, Event};
@@ -279,7 +281,8 @@ impl ApiBuilder {
     /// each read of its answer.
     ///
     /// Default: that of the first of `ALL_PROXY`, `HTTPS_PROXY` and `HTTP_PROXY` that is set, in upper
-    /// or lower case, but for the hosts in `NO_PROXY`, and for this machine.
+    /// or lower case, but for this machine and the hosts in `NO_PROXY`, where `.example.com` and
+    /// `*.example.com` mean those within a domain and `example.com` only itself.
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
         self.proxy = Some(url.into());
         self

@@ -1,11 +1,10 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::clock::Clock;
@@ -13,8 +12,16 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Hook};
 use crate::media::{self, Media, Source};
 
-/// Raw bytes encoded at a time: they become 32 KiB of base64, one of the connection's buffers.
-const CHUNK: usize = 24 * 1024;
+/// Raw bytes encoded at a time: they become 64 KiB of base64, one of the connection's buffers.
+const CHUNK: usize = 48 * 1024;
+
+/// The processor's vector instructions encode several times as fast, where base64 knows them.
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
+static BASE64: LazyLock<base64::engine::Simd> =
+    LazyLock::new(|| base64::engine::Simd::standard(base64::engine::general_purpose::PAD));
+
+#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
+static BASE64: LazyLock<base64::engine::GeneralPurpose> = LazyLock::new(|| base64::engine::general_purpose::STANDARD);
 
 /// A slow upload is reported this often.
 const METER_INTERVAL: Duration = Duration::from_millis(100);
@@ -235,7 +242,7 @@ impl Encoder {
             }
         };
         self.left -= n;
-        STANDARD.encode_slice(raw, buf).map_err(io::Error::other)
+        BASE64.encode_slice(raw, buf).map_err(io::Error::other)
     }
 }
 

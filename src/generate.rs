@@ -116,9 +116,13 @@ impl GenerateRequest {
         self
     }
 
-    /// The caller's key, which the same call has again.
     pub(crate) fn own_key(&self) -> Option<&String> {
         self.idempotency_key.as_ref()
+    }
+
+    /// Whether the same call again bills nothing even if this one was taken: it has the same key.
+    pub(crate) fn repeat_is_safe(&self, honored: bool, key_age: Duration) -> bool {
+        self.idempotency_key.is_some() && retry::may_resend(true, honored, key_age)
     }
 
     /// Opens what there is to send, or tells why it cannot be sent.
@@ -223,7 +227,6 @@ impl Api {
             None => mint_key(),
         };
         let honored = self.shared.idempotency_honored;
-        let keeps_key = request.own_key().is_some() && honored;
         let in_generate = |e: Error| in_generate(e).with(|e| e.idempotency_key = Some(key.clone()));
         let mut body = request.body().map_err(in_generate)?;
         self.meter(&mut body);
@@ -250,17 +253,16 @@ impl Api {
                 unknown |= retry::outcome_unknown(body.handed_over(), status, error.is_refusal());
             }
             attempts += error.attempts();
-            let error = in_generate(error).with(|e| {
-                e.attempts = attempts;
-                e.outcome_unknown = unknown;
-                e.repeat_is_safe = !unknown || keeps_key;
-            });
+            let error = in_generate(error).with(|e| e.attempts = attempts);
             // An upload that was too slow once will be again.
             let too_slow = kind == ErrorKind::Timeout && body.sent() > 0 && !body.handed_over();
             // Asked again after the sleep: a key grows old while the machine is suspended.
             let may_resend = || kind.passes() && !too_slow && retry::may_resend(unknown, honored, age());
             if !may_resend() || !self.pause(attempts, &error, deadline) || !may_resend() {
-                return Err(error);
+                return Err(error.with(|e| {
+                    e.outcome_unknown = unknown;
+                    e.repeat_is_safe = !unknown || request.repeat_is_safe(honored, age());
+                }));
             }
         }
     }

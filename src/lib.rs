@@ -47,8 +47,9 @@
 //! A medium is opened, checked and measured before anything is sent, and then read, encoded and sent
 //! piece by piece: 100 MB take no more memory than 100 KB. A file that changes meanwhile is an error
 //! before its last byte has gone. A body over 1 MiB is sent only once the service is willing
-//! (`Expect: 100-continue`), so that a refusal costs no upload; a service that ignores the question
-//! costs one second.
+//! (`Expect: 100-continue`), so that a refusal costs no upload. A service that ignores the question
+//! costs one second; one whose `100` carries headers, which ureq misreads, may cost the
+//! [`answer_timeout`](ApiBuilder::answer_timeout).
 //!
 //! # What it does not do
 //!
@@ -97,11 +98,11 @@ mod answer; // what an answer means
 mod body; // the request's body, encoded while it is read
 mod retry; // was it taken, and when again
 mod clock; // now, and sleep
-mod agent; // from here on, what everyone may name
-mod media;
+mod media; // from here on, what everyone may name
 mod secret;
 mod event;
 mod error;
+mod agent;
 
 pub use agent::{Agent, Status};
 pub use api::{Api, ApiBuilder};

@@ -2,7 +2,8 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::time::Duration;
+use std::process;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The longest wait before a resend where there is no deadline.
 const LONGEST_DELAY: Duration = Duration::from_secs(60);
@@ -36,7 +37,7 @@ pub(crate) fn may_resend(outcome_unknown: bool, honored: bool, key_age: Duration
 /// would pass what is left of the deadline, or a minute where there is none.
 pub(crate) fn delay(failures: u32, retry_after: Option<Duration>, left: Option<Duration>) -> Option<Duration> {
     let delay = backoff(failures, random()).max(retry_after.unwrap_or_default());
-    (delay < left.unwrap_or(LONGEST_DELAY)).then_some(delay)
+    left.map_or(delay <= LONGEST_DELAY, |left| delay < left).then_some(delay)
 }
 
 /// Full jitter: between nothing and a limit that doubles from 0.5 s to 30 s.
@@ -53,9 +54,13 @@ pub(crate) fn parse_retry_after(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// A random number: the standard library seeds its hashers from the system's randomness.
+/// A random number: the standard library seeds its hashers from the system's randomness, once per
+/// thread. So the rest tells the processes of a fork apart, and the copies of a virtual machine.
 pub(crate) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(process::id());
+    hasher.write_u128(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos());
+    hasher.finish()
 }
 
 #[cfg(test)]

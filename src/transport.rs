@@ -86,7 +86,8 @@ impl Transport {
             // ureq panics on some answers to `Expect` if it has less than 20 KiB, and takes a full
             // buffer for the end of the answer: so the head must be smaller.
             .input_buffer_size(24 * 1024)
-            .output_buffer_size(32 * 1024)
+            // With less, the system calls of an upload weigh more; with more, they do not weigh less.
+            .output_buffer_size(64 * 1024)
             .max_response_header_size(15 * 1024)
             .proxy(settings.proxy.clone())
             .timeout_resolve(Some(settings.connect_timeout))
@@ -109,6 +110,10 @@ impl Transport {
         self.agent.clone().shutdown();
     }
 
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
     /// One exchange as the verbs see it: `read` takes from the answer what its call is about.
     fn exchange<T>(
         &self,
@@ -116,24 +121,25 @@ impl Transport {
         answer: impl FnOnce() -> Result<Answer>,
         read: impl FnOnce(Answer) -> Result<T>,
     ) -> Result<T> {
-        let shut_down = || Error::new(ErrorKind::ShutDown, "shut down");
-        // ureq would look up and connect before it noticed.
-        if self.stopped.load(Ordering::SeqCst) {
-            return Err(shut_down());
+        // ureq would look up the host before it noticed.
+        if self.is_stopped() {
+            return Err(Error::new(ErrorKind::ShutDown, "shut down"));
         }
         if self.left(limits).is_some_and(|left| left.is_zero()) {
             return Err(Error::new(ErrorKind::WaitTimedOut, "the time ran out"));
         }
-        answer().and_then(read).map_err(|error| {
+        let answered = answer().and_then(|mut answer| {
+            // An answer that breaks off counts if what came is whole; if not, the break is the trouble.
+            let cut = answer.cut.take();
+            read(answer).map_err(|error| cut.unwrap_or(error))
+        });
+        answered.map_err(|error| {
             let told = error.is_refusal() || matches!(error.http_status(), Some(300..));
-            let error = match error.kind() {
-                kind if told || kind == ErrorKind::InvalidInput || !self.stopped.load(Ordering::SeqCst) => error,
-                _ => shut_down().with(|e| {
-                    e.http_status = error.http_status();
-                    e.source = Some(error.into());
-                }),
-            };
+            let by_us = !told && error.kind() != ErrorKind::InvalidInput && self.is_stopped();
             error.with(|e| {
+                if by_us {
+                    (e.kind, e.what) = (ErrorKind::ShutDown, format!("shut down: {}", e.what));
+                }
                 e.attempts = 1;
                 self.settings.secret.mask_error(e);
             })
@@ -145,14 +151,16 @@ impl Transport {
     /// Servers close idle connections, some just when the next poll is due: after a break it asks once
     /// more, over a fresh connection.
     pub fn get<T>(&self, path: &str, limits: Limits, read: impl FnOnce(Answer) -> Result<T>) -> Result<T> {
-        let ask = |idle: Option<Duration>| {
-            let request = self.agent.get(self.url(path)).config();
-            let request = idle.into_iter().fold(request, |request, age| request.max_idle_age(age));
-            self.limited(request.build(), limits).call()
+        let ask = |fresh: bool| {
+            let mut request = self.agent.get(self.url(path));
+            if fresh {
+                request = request.config().max_idle_age(Duration::ZERO).build();
+            }
+            self.limited(request, limits).call()
         };
         let answer = || {
-            let answered = match ask(None) {
-                Err(error) if is_break(&error) => ask(Some(Duration::ZERO)),
+            let answered = match ask(false) {
+                Err(error) if is_break(&error) => ask(true),
                 answered => answered,
             };
             self.read(answered.map_err(|error| self.failure(error, limits))?, limits)
@@ -201,10 +209,11 @@ impl Transport {
             return Err(Error::invalid(reason));
         }
         let response = answered.map_err(|error| {
+            let by_them = is_break(&error) && !self.is_stopped();
             self.failure(error, limits).with(|e| {
                 if body.sent() > 0 && !body.handed_over() {
-                    let (sent, len) = (body.sent(), body.len());
-                    e.what += &format!(" after {sent} of {len} bytes; the service may be refusing a body this large");
+                    e.what += &format!(" after {} of {} bytes", body.sent(), body.len());
+                    e.what += if by_them { "; the service may be refusing a body this large" } else { "" };
                 }
             })
         })?;
@@ -266,11 +275,9 @@ impl Transport {
             is_replayed: header("idempotency-replayed").is_some_and(|value| value.eq_ignore_ascii_case("true")),
         };
         let mut body = Vec::new();
-        match response.body_mut().as_reader().take(MAX_ANSWER).read_to_end(&mut body) {
-            // What was refused is refused, however the answer ends.
-            Err(error) if head.status < 300 => Err(self.failure(error.into(), limits).with(|e| head.describe(e))),
-            _ => head.decode(&body, &self.settings.secret),
-        }
+        let reading = response.body_mut().as_reader().take(MAX_ANSWER).read_to_end(&mut body);
+        let cut = reading.err().map(|error| self.failure(error.into(), limits));
+        head.decode(&body, cut, &self.settings.secret)
     }
 
     /// What ureq reports, as an error of ours.
@@ -301,6 +308,7 @@ impl Transport {
             ureq::Error::Tls(_) | ureq::Error::TlsRequired => (ErrorKind::Tls, no_tls(host, &error)),
             #[cfg(feature = "rustls")]
             ureq::Error::Rustls(_) | ureq::Error::Pem(_) => (ErrorKind::Tls, no_tls(host, &error)),
+            ureq::Error::ConnectProxyFailed(_) => (ErrorKind::Network, format!("no way to {host}: the proxy refused")),
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) | ureq::Error::BodyStalled => {
                 (ErrorKind::UnexpectedAnswer, format!("the answer from {host} is not valid HTTP"))
             }
@@ -321,6 +329,7 @@ fn no_tls(host: &str, reason: &dyn fmt::Display) -> String {
     let reasons = [
         ("UnknownIssuer", "its certificate is from an issuer that is not trusted (see root_certificates_pem)"),
         ("BadSignature", "its certificate is from an issuer that is not trusted (see root_certificates_pem)"),
+        ("CaUsedAsEndEntity", "its certificate is one to sign others with, not one for a server"),
         ("not valid for name", "its certificate is for another host"),
         ("certificate expired", "its certificate has expired, or the clock of this machine is wrong"),
         ("certificate not valid yet", "its certificate is not valid yet, or the clock of this machine is wrong"),

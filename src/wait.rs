@@ -149,7 +149,7 @@ impl Api {
             })
         })?;
         let deadline = self.shared.clock.now().saturating_add(wait.timeout);
-        let keeps_key = own_key.is_some() && self.shared.idempotency_honored;
+        let age = self.age();
         let started = self.generate_until(request, Some(deadline)).map_err(|error| {
             error.with(|e| {
                 if e.kind == ErrorKind::WaitTimedOut {
@@ -160,7 +160,7 @@ impl Api {
         Watch::new(self, &started.agent_id, wait, deadline, wait.interval).finish().map_err(|error| {
             error.with(|e| {
                 e.idempotency_key = Some(started.idempotency_key);
-                e.repeat_is_safe = keeps_key;
+                e.repeat_is_safe = request.repeat_is_safe(self.shared.idempotency_honored, age());
             })
         })
     }

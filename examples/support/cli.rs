@@ -4,6 +4,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bithuman::{Agent, Api, Error, ErrorKind, Event, Wait, serde_json};
@@ -165,11 +166,18 @@ impl Progress {
 pub fn show_events(api: &Api) -> Api {
     /// A smaller upload is over before it could be seen.
     const SMALLEST: u64 = 64 * 1024;
-    let (started, live) = (Instant::now(), io::stderr().is_terminal());
+    let live = io::stderr().is_terminal();
+    let upload = Mutex::new((Instant::now(), 0));
     api.on_event(move |event| match event {
         Event::Uploaded { sent, total } if *total >= SMALLEST => {
             let (mb_sent, mb) = (*sent as f64 / 1e6, *total as f64 / 1e6);
-            let seconds = started.elapsed().as_secs_f64().max(0.001);
+            let mut upload = upload.lock().unwrap_or_else(PoisonError::into_inner);
+            if *sent < upload.1 {
+                // Sent anew.
+                upload.0 = Instant::now();
+            }
+            upload.1 = *sent;
+            let seconds = upload.0.elapsed().as_secs_f64().max(0.001);
             if sent == total {
                 note(&format!("uploaded {mb:.1} MB in {seconds:.1} s"));
             } else if live {

@@ -132,11 +132,20 @@ fn a_refusal_stays_one_though_its_body_breaks_off() {
 }
 
 #[test]
+fn an_agent_that_was_named_is_not_lost_though_the_answer_breaks_off() {
+    let whole = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"agent_id\": \"A1\"}";
+    for url in [saying(whole), stalling_after(whole)] {
+        let api = api_to(&url).answer_timeout(ms(250)).build().unwrap();
+        assert_eq!(api.generate(&GenerateRequest::new()).unwrap().agent_id, "A1");
+    }
+}
+
+#[test]
 fn what_breaks_after_the_upload_leaves_the_outcome_unknown() {
     let rows = [
         ("", Network, None),
         ("HTTP/1.1 200 OK\r\ncontent-le", Network, None),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"agent_id\": \"A1\"}", Network, Some(200)),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"agent_id\": \"A1\"", Network, Some(200)),
         ("HTTP/1.1 200 OK\r\n\r\n{\"agent_id\": \"A1\"", UnexpectedAnswer, Some(200)),
         ("SSH-2.0-OpenSSH_9.6\r\n\r\n", UnexpectedAnswer, None),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nnonsense\r\n", UnexpectedAnswer, Some(200)),

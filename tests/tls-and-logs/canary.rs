@@ -139,7 +139,7 @@ fn no_event_shows_a_canary() {
     let server = Script::new(acts);
     let events = Arc::new(Mutex::new(Vec::new()));
     let noted = events.clone();
-    let api = api_to(&server.url).retries(1).build().unwrap();
+    let api = api_to(&server.url).retries(1).idempotency_honored(true).build().unwrap();
     let api = api.on_event(move |event| noted.lock().unwrap().push(event.clone()));
     assert_debug_clean(&api);
     let error = api.generate_and_wait(&request(), &Wait::new()).unwrap_err();

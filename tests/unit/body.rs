@@ -7,6 +7,7 @@ use std::io::Write;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, json};
 
 use super::*;

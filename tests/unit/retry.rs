@@ -37,7 +37,8 @@ fn a_delay_past_the_deadline_is_not_begun() {
         (Some(20), Some(21), Some(secs(20))),
         (Some(20), Some(20), None),
         (Some(59), None, Some(secs(59))),
-        (Some(60), None, None),
+        (Some(60), None, Some(secs(60))),
+        (Some(61), None, None),
         (None, Some(0), None),
     ] {
         assert_eq!(delay(0, retry_after.map(secs), left.map(secs)), expected, "{retry_after:?} {left:?}");
