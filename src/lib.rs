@@ -60,14 +60,16 @@
 //! # Secrecy
 //!
 //! The secret goes into one header to one origin, over https or to this machine, unless
-//! [`allow_plain_http`](ApiBuilder::allow_plain_http) says otherwise. It is in no error, no `Debug` and no log record
-//! at `DEBUG` or above. At `TRACE` the `ureq-proto` crate logs whole requests, the secret
-//! included, and nothing here can stop it: do not enable `TRACE` for it where logs are kept.
+//! [`allow_plain_http`](ApiBuilder::allow_plain_http) says otherwise. It is in no error, no `Debug`
+//! and no log record at `DEBUG` or above, but for a server that echoes it in one of the few headers
+//! of an answer that ureq logs at `DEBUG`, such as `Server`. At `TRACE` the `ureq-proto` crate logs
+//! whole requests, the secret included, and nothing here can stop it: do not enable `TRACE` for it
+//! where logs are kept.
 //!
 //! # Threads
 //!
-//! [`Api::shutdown`] from another thread ends every call. This crate spawns none. ureq spawns a short one for every look-up of a host, and panics if the
-//! system refuses it.
+//! [`Api::shutdown`] from another thread ends every call. This crate spawns none. ureq spawns a short
+//! one for every look-up of a host, and panics if the system refuses it.
 //!
 //! # Features
 //!
