@@ -54,7 +54,8 @@ impl Wait {
     }
 
     /// The time for everything: with [`generate_and_wait`](Api::generate_and_wait) the upload too.
-    /// Default: 2 h.
+    /// Default: 2 h. A server that stops reading in mid-upload can delay the end by as much as was
+    /// left, at most a minute.
     ///
     /// The last poll comes about a second before the end, even if the interval is longer. A wait that
     /// the service asks for and that would pass the end is not begun: the error comes at once.
