@@ -249,7 +249,8 @@ impl ApiBuilder {
     /// How long the service may take to begin its answer once a generate is sent. Default: 5 min.
     ///
     /// A status gets at most 30 s of it, and the rest of an answer at most 60 s. The upload has
-    /// 5 min of its own, and more for a long one (its length at 32 KiB/s).
+    /// 5 min of its own, and more for a long one (its length at 32 KiB/s), but ends if the server
+    /// takes nothing of it for a minute.
     pub fn answer_timeout(mut self, time: Duration) -> Self {
         self.answer_timeout = time;
         self

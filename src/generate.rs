@@ -210,7 +210,7 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for what cannot be sent, with nothing sent; `Unauthorized`,
+    /// `InvalidInput` for what cannot be sent, with no whole request sent; `ShutDown`; `Unauthorized`,
     /// `InsufficientBalance`, `NotFound`, `Rejected`, `RateLimited`, `Service`, `Network`, `Tls`,
     /// `Timeout` and `UnexpectedAnswer` as [`ErrorKind`](crate::ErrorKind) says. Each carries the
     /// [idempotency key](Error::idempotency_key), and tells with
