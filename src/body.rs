@@ -109,6 +109,14 @@ impl Body {
         self.sent == self.len
     }
 
+    /// Everything that is encoded on the way, in the order of the fields.
+    pub fn contents(&mut self) -> impl Iterator<Item = &mut Raw> {
+        self.parts.iter_mut().filter_map(|part| match part {
+            Part::Encoded(encoder) => Some(&mut encoder.raw),
+            _ => None,
+        })
+    }
+
     /// Why a medium could not be read to its end, where that is so.
     pub fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
@@ -202,13 +210,10 @@ impl Encoder {
 
     fn rewind(&mut self) -> Result<()> {
         (self.left, self.pending) = (self.raw.len(), 0);
-        if let Raw::File(opened) = &mut self.raw {
-            opened.file.rewind().map_err(|error| {
-                let what = format!("cannot read the file {} again", opened.path.display());
-                Error::invalid(what).with(|e| e.source = Some(error.into()))
-            })?;
+        match &mut self.raw {
+            Raw::Bytes(_) => Ok(()),
+            Raw::File(file) => file.rewind(),
         }
-        Ok(())
     }
 
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
@@ -246,7 +251,8 @@ impl Encoder {
     }
 }
 
-enum Raw {
+/// A medium before it is encoded.
+pub(crate) enum Raw {
     Bytes(Arc<Vec<u8>>),
     File(Opening),
 }
@@ -258,10 +264,31 @@ impl Raw {
             Raw::File(file) => file.len,
         }
     }
+
+    /// Shows the content piece by piece: of a file what will be sent, as it is the same open one.
+    pub fn visit(&mut self, mut see: impl FnMut(&[u8])) -> Result<()> {
+        let file = match self {
+            Raw::Bytes(bytes) => {
+                see(bytes);
+                return Ok(());
+            }
+            Raw::File(file) => file,
+        };
+        let mut left = file.len;
+        let mut chunk = Vec::new();
+        while left > 0 {
+            let n = left.min(CHUNK as u64);
+            chunk.resize(n as usize, 0);
+            file.fill(&mut chunk, n == left).map_err(|error| Error::invalid(error.to_string()))?;
+            see(&chunk);
+            left -= n;
+        }
+        file.rewind()
+    }
 }
 
 /// An open file, with what it was like when its length was declared.
-struct Opening {
+pub(crate) struct Opening {
     file: File,
     path: PathBuf,
     len: u64,
@@ -292,10 +319,17 @@ impl Opening {
         Ok(Opening { file, path: path.to_owned(), len: now.len(), modified: now.modified().ok() })
     }
 
+    fn rewind(&mut self) -> Result<()> {
+        self.file.rewind().map_err(|error| {
+            let what = format!("cannot read the file {} again", self.path.display());
+            Error::invalid(what).with(|e| e.source = Some(error.into()))
+        })
+    }
+
     /// Before the last bytes are given away the file must still be what it was: what is sent is
     /// one content, or an error while the service cannot have the whole request.
     fn fill(&mut self, chunk: &mut [u8], last: bool) -> io::Result<()> {
-        let changed = || io::Error::other(format!("the file changed while it was sent: {}", self.path.display()));
+        let changed = || io::Error::other(format!("the file changed while it was read: {}", self.path.display()));
         self.file.read_exact(chunk).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => changed(),
             _ => io::Error::new(error.kind(), format!("cannot read the file {}: {error}", self.path.display())),

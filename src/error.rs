@@ -43,6 +43,8 @@ pub enum ErrorKind {
     WaitTimedOut,
     /// [`Api::shutdown`](crate::Api::shutdown) ended the call.
     ShutDown,
+    /// The receipt of [`Api::generate_once`](crate::Api::generate_once) cannot be used.
+    Receipt,
 }
 
 /// Why a call failed: one line for people, and the facts behind it for programs.
@@ -237,7 +239,8 @@ impl fmt::Display for Error {
         if let Some(wait) = e.retry_after {
             write!(f, "; the service asks to wait {} s", wait.as_secs_f64())?;
         }
-        if e.outcome_unknown {
+        // A receipt that does not tell says what to do itself.
+        if e.outcome_unknown && e.kind != ErrorKind::Receipt {
             write!(
                 f,
                 "; it is not known whether the service took and billed this: look for the agent in the account before sending anew"

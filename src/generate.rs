@@ -134,8 +134,12 @@ impl GenerateRequest {
             // The id will have to go into the path of a status, after the generate is paid.
             status::path(id)?;
         }
+        Body::new(self.fields())
+    }
+
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &Field)> {
         let others = self.others.iter().map(|(name, field)| (name.as_str(), field));
-        Body::new(self.fields.iter().map(|(name, field)| (*name, field)).chain(others))
+        self.fields.iter().map(|(name, field)| (*name, field)).chain(others)
     }
 }
 
@@ -221,26 +225,37 @@ impl Api {
 
     /// A generate with its resends, within a deadline.
     pub(crate) fn generate_until(&self, request: &GenerateRequest, deadline: Option<Duration>) -> Result<Generation> {
+        let (text, mut body) = self.prepare(request)?;
+        let key = Key { text, is_kept: request.own_key().is_some(), sent_before: None };
+        self.submit(&key, &mut body, deadline)
+    }
+
+    /// The key to send with, and the body with everything opened.
+    pub(crate) fn prepare(&self, request: &GenerateRequest) -> Result<(String, Body)> {
         let in_generate = |e: Error| e.with(|e| e.call = "generate");
         let key = match request.own_key() {
             Some(key) => check_key(key).map_err(in_generate)?,
             None => mint_key(),
         };
-        let honored = self.shared.idempotency_honored;
-        let in_generate = |e: Error| in_generate(e).with(|e| e.idempotency_key = Some(key.clone()));
-        let mut body = request.body().map_err(in_generate)?;
+        let mut body = request.body().map_err(|e| in_generate(e).with(|e| e.idempotency_key = Some(key.clone())))?;
         self.meter(&mut body);
+        Ok((key, body))
+    }
 
+    /// Sends, and sends again where that cannot be a second generate.
+    pub(crate) fn submit(&self, key: &Key, body: &mut Body, deadline: Option<Duration>) -> Result<Generation> {
+        let honored = self.shared.idempotency_honored;
         let limits = Limits { answer: self.shared.answer_timeout, deadline };
-        let age = self.age();
+        let since_now = self.age();
+        let age = || key.sent_before.unwrap_or_default().saturating_add(since_now());
         let mut attempts = 0;
-        let mut unknown = false;
+        let mut unknown = key.sent_before.is_some();
         loop {
-            let started = self.shared.transport.post("/v1/agent/generate", &mut body, &key, limits, |answer| {
+            let started = self.shared.transport.post("/v1/agent/generate", body, &key.text, limits, |answer| {
                 let mut fields = answer.json.clone();
                 // The last two are this crate's in a Generation; a service that echoes them says nothing new.
                 fields.retain(|name, _| !["success", "idempotency_key", "replayed"].contains(&name.as_str()));
-                Generation::from_map(fields, key.clone(), answer.head.is_replayed)
+                Generation::from_map(fields, key.text.clone(), answer.head.is_replayed)
                     .ok_or_else(|| answer.lacks("the answer names no agent"))
             });
             let error = match started {
@@ -253,7 +268,9 @@ impl Api {
                 unknown |= retry::outcome_unknown(body.handed_over(), status, error.is_refusal());
             }
             attempts += error.attempts();
-            let error = in_generate(error).with(|e| e.attempts = attempts);
+            let error = error.with(|e| {
+                (e.call, e.attempts, e.idempotency_key) = ("generate", attempts, Some(key.text.clone()));
+            });
             // An upload that was too slow once will be again.
             let too_slow = kind == ErrorKind::Timeout && body.sent() > 0 && !body.handed_over();
             // Asked again after the sleep: a key grows old while the machine is suspended.
@@ -261,11 +278,20 @@ impl Api {
             if !may_resend() || !self.pause(attempts, &error, deadline) || !may_resend() {
                 return Err(error.with(|e| {
                     e.outcome_unknown = unknown;
-                    e.repeat_is_safe = !unknown || request.repeat_is_safe(honored, age());
+                    e.repeat_is_safe = !unknown || key.is_kept && retry::may_resend(true, honored, age());
                 }));
             }
         }
     }
+}
+
+/// The idempotency key of a generate, and its past.
+pub(crate) struct Key {
+    pub text: String,
+    /// Whether the same call again would go with the same key.
+    pub is_kept: bool,
+    /// How long ago an earlier call sent it first, whose outcome is unknown.
+    pub sent_before: Option<Duration>,
 }
 
 fn check_key(key: &str) -> Result<String> {

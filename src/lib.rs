@@ -91,12 +91,14 @@
 )]
 
 // The rooms, from the top of the house down: each imports only from those below it.
+mod receipt; // a generate that is billed once, whatever crashes
 mod wait; // polling until the end, and the whole job
 mod generate; // POST /v1/agent/generate
 mod status; // GET /v1/agent/status/{agent_id}
 mod api; // the handle and its settings
 mod transport; // one exchange over ureq
 mod answer; // what an answer means
+mod fingerprint; // to know a request again
 mod body; // the request's body, encoded while it is read
 mod retry; // was it taken, and when again
 mod clock; // now, and sleep

@@ -115,7 +115,7 @@ impl Transport {
         self.agent.clone().shutdown();
     }
 
-    fn is_stopped(&self) -> bool {
+    pub fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::SeqCst)
     }
 

@@ -26,8 +26,8 @@ const MAX_NOT_FOUND: u32 = 3;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wait {
-    interval: Duration,
-    timeout: Duration,
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
     outage: Duration,
 }
 
@@ -71,11 +71,20 @@ impl Wait {
         self
     }
 
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if self.interval.is_zero() {
             return Err(Error::invalid("the interval of the Wait is zero"));
         }
         Ok(())
+    }
+
+    /// An error of a generate, where it was this wait's time that ran out.
+    pub(crate) fn ran_out(&self, error: Error) -> Error {
+        error.with(|e| {
+            if e.kind == ErrorKind::WaitTimedOut {
+                e.what = format!("no answer within the {:?} to wait: {}", self.timeout, e.what);
+            }
+        })
     }
 }
 
@@ -151,13 +160,7 @@ impl Api {
         })?;
         let deadline = self.shared.clock.now().saturating_add(wait.timeout);
         let age = self.age();
-        let started = self.generate_until(request, Some(deadline)).map_err(|error| {
-            error.with(|e| {
-                if e.kind == ErrorKind::WaitTimedOut {
-                    e.what = format!("no answer within the {:?} to wait: {}", wait.timeout, e.what);
-                }
-            })
-        })?;
+        let started = self.generate_until(request, Some(deadline)).map_err(|error| wait.ran_out(error))?;
         Watch::new(self, &started.agent_id, wait, deadline, wait.interval).finish().map_err(|error| {
             error.with(|e| {
                 e.idempotency_key = Some(started.idempotency_key);
@@ -201,7 +204,7 @@ struct Trouble {
 }
 
 impl Watch {
-    fn new(api: &Api, agent_id: &str, wait: &Wait, deadline: Duration, first: Duration) -> Self {
+    pub(crate) fn new(api: &Api, agent_id: &str, wait: &Wait, deadline: Duration, first: Duration) -> Self {
         Watch {
             api: api.clone(),
             agent_id: agent_id.into(),
@@ -216,7 +219,7 @@ impl Watch {
         }
     }
 
-    fn finish(mut self) -> Result<Agent> {
+    pub(crate) fn finish(mut self) -> Result<Agent> {
         loop {
             let agent = self.poll()?;
             if agent.is_failed() {

@@ -10,6 +10,7 @@ mod hostile;
 mod origin;
 mod package;
 mod polling;
+mod receipt;
 mod request;
 mod resend;
 mod retry_after;

@@ -204,7 +204,7 @@ fn a_file_that_shrinks_while_it_is_sent_is_an_error_and_not_half_an_agent() {
     });
     let api = api_to(&url).build().unwrap();
     let error = api.generate(&GenerateRequest::new().image(Media::file(&file.0))).unwrap_err();
-    assert!(error.to_string().contains(&format!("changed while it was sent: {}", file.0.display())), "{error}");
+    assert!(error.to_string().contains(&format!("changed while it was read: {}", file.0.display())), "{error}");
     assert!(!error.outcome_unknown(), "{error:?}");
     drop(api);
     let (length, read) = received.recv().unwrap();

@@ -445,7 +445,7 @@ fn a_file_that_changes_while_it_is_sent_ends_the_call() {
     let touch = move |_: &Event| File::options().write(true).open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH);
     let api = server.api().on_event(move |event| touch(event).unwrap());
     let error = api.generate(&image(Media::file(&file.0))).unwrap_err();
-    let expected = format!("generate: the file changed while it was sent: {}", file.0.display());
+    let expected = format!("generate: the file changed while it was read: {}", file.0.display());
     assert_eq!((error.kind(), error.to_string()), (ErrorKind::InvalidInput, expected));
     assert_eq!((error.attempts(), error.outcome_unknown()), (1, false));
     let seen = &server.seen()[0];

@@ -323,7 +323,7 @@ fn a_file_that_changes_while_it_is_read_is_an_error_before_its_last_byte_is_give
             let end = body.len();
             let error = read(&mut body, end, || 1 + random.below(most)).expect_err(&what);
 
-            let expected = format!("the file changed while it was sent: {}", file.0.display());
+            let expected = format!("the file changed while it was read: {}", file.0.display());
             assert_eq!((&*error.to_string(), body.broken()), (&*expected, Some(&*expected)), "{what}");
             assert!(body.sent() < end_of_image, "{what}: {} of {end_of_image} given", body.sent());
             assert!(!body.handed_over(), "{what}");
