@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{self, ExitCode};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bithuman::{Api, GenerateRequest, Media, Wait};
+use bithuman::{Api, ErrorKind, GenerateRequest, Media, Wait};
 use cli::{Args, READY};
 use stand_in::{Form, StandIn};
 
@@ -23,8 +23,9 @@ Makes an agent and waits until it is ready. The model's URL goes to stdout, prog
 
     cargo run --example create_agent -- --prompt TEXT [--image FILE|URL] [--video FILE|URL]
         [--audio FILE|URL] [--model NAME] [--agent-id ID] [--idempotency-key KEY]
-        [--interval SECONDS] [--timeout SECONDS] [--json]
+        [--receipt FILE] [--interval SECONDS] [--timeout SECONDS] [--json]
 
+--receipt    remembers the agent: the same command again goes on with it, and pays and makes no other
 --interval   between two polls: 5 s, or 0.3 s in a demonstration
 --timeout    for the wait, once the agent is named: 2 h
 --json       the whole agent to stdout, ready or failed
@@ -38,6 +39,7 @@ Exit codes: 0 ready, 1 failed or error, 2 usage, with nothing sent.";
 struct Options {
     request: GenerateRequest,
     key: String,
+    receipt: Option<String>,
     has_video: bool,
     creates: bool,
     has_interval: bool,
@@ -59,6 +61,9 @@ fn main() -> ExitCode {
     if !has_secret && env::var_os("BITHUMAN_API_URL").is_some_and(|url| !url.is_empty()) {
         return cli::usage(PROGRAM, "BITHUMAN_API_URL is set but BITHUMAN_API_SECRET is not");
     }
+    if !has_secret && options.receipt.is_some() {
+        return cli::usage(PROGRAM, "--receipt needs a service that stays: set BITHUMAN_API_SECRET, or run stand_in");
+    }
     if !has_secret {
         return demonstrate(options, no_arguments);
     }
@@ -66,7 +71,10 @@ fn main() -> ExitCode {
         return cli::usage(PROGRAM, "nothing to create: give --prompt, --image, --video or --audio");
     }
     match Api::from_env() {
-        Ok(api) => ExitCode::from(create(&api, &options, true)),
+        Ok(api) => ExitCode::from(match &options.receipt {
+            Some(receipt) => ensure(&api, receipt, &options),
+            None => create(&api, &options, true),
+        }),
         Err(error) => ExitCode::from(cli::report(&error)),
     }
 }
@@ -129,6 +137,22 @@ fn create(api: &Api, options: &Options, can_resume: bool) -> u8 {
     code
 }
 
+/// The agent of a receipt. Whatever happens, the same command goes on with it.
+fn ensure(api: &Api, receipt: &str, options: &Options) -> u8 {
+    let error = match cli::show_polls(api).ensure_agent(receipt, &options.request, &options.wait) {
+        Ok(agent) => return cli::finish(&agent, options.json),
+        Err(error) => error,
+    };
+    if let Some(agent) = error.last_seen().filter(|agent| agent.is_failed() && options.json) {
+        cli::out(&cli::json(agent));
+    }
+    let code = cli::report(&error);
+    if let Some(id) = error.agent_id().filter(|_| error.kind() != ErrorKind::GenerationFailed) {
+        cli::note(&format!("to go on with this agent: the same command again, or {}", cli::resume_command(id)));
+    }
+    code
+}
+
 fn parse(mut args: Args) -> Result<Options, String> {
     let mut request = GenerateRequest::new();
     let mut creates = false;
@@ -151,13 +175,17 @@ fn parse(mut args: Args) -> Result<Options, String> {
     if let Some(id) = args.value("--agent-id")? {
         request = request.agent_id(id);
     }
-    // A key chosen here is known before the service answers, or does not.
+    let receipt = args.value("--receipt")?;
+    let own_key = args.value("--idempotency-key")?;
+    // A key chosen here is known before the service answers, or does not. A receipt has one of its own.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let key = args.value("--idempotency-key")?.unwrap_or_else(|| format!("create-agent-{now:x}-{:x}", process::id()));
+    let minted = || format!("create-agent-{now:x}-{:x}", process::id());
+    let key = own_key.or_else(|| receipt.is_none().then(minted));
     let interval = args.seconds("--interval")?;
     let options = Options {
-        request: request.idempotency_key(&key),
-        key,
+        request: key.iter().fold(request, GenerateRequest::idempotency_key),
+        key: key.unwrap_or_default(),
+        receipt,
         has_video: video.is_some(),
         creates,
         has_interval: interval.is_some(),

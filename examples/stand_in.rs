@@ -15,8 +15,8 @@ Runs a stand-in of the service on this machine until it is stopped (Ctrl-C).
 
     cargo run --example stand_in -- [--generation 2025|2026]
 
-An agent takes a few polls to be made, and fails if its prompt has [fail] in it. Unlike the service, the
-stand-in reads a whole request before it refuses one.";
+An agent takes a few polls to be made, and fails if its prompt has [fail] in it. Every request is told on
+stderr. Unlike the service, the stand-in reads a whole request before it refuses one.";
 
 fn main() -> ExitCode {
     let mut args = cli::Args::new();
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
         Ok(form) => form,
         Err(mistake) => return cli::usage("stand_in", &mistake),
     };
-    let service = StandIn::start(form);
+    let service = StandIn::start_with(form, |line| cli::note(&cli::clean(line)));
     cli::out(&format!("BITHUMAN_API_URL={} BITHUMAN_API_SECRET={}", service.base_url(), stand_in::SECRET));
     loop {
         thread::park();

@@ -23,6 +23,8 @@
 //!   memory, and returns a [`Generation`] with the agent's id. It is **billed**.
 //! - [`Api::status`] asks once for the [`Agent`], [`Api::wait`] polls until it is ready, and
 //!   [`Api::watch`] gives every poll. [`Api::generate_and_wait`] is both with one deadline.
+//! - [`Api::generate_once`] and [`Api::ensure_agent`] do the same with a receipt, a file that
+//!   remembers what was paid for: run again and again, they pay once.
 //! - [`Api::on_event`] reports what a call is doing, as an [`Event`].
 //! - [`Error`] is one line for people; [`Error::kind`] and the rest are for programs.
 //!
@@ -41,6 +43,23 @@
 //!
 //! Otherwise the error tells with [`Error::outcome_unknown`] whether the service may have billed the
 //! call. Waiting costs nothing: as long as the agent id is known, [`Api::wait`] can be called again.
+//!
+//! # Receipts
+//!
+//! A build script runs again and again, and a laptop lid closes in the middle.
+//! [`Api::ensure_agent`] writes the idempotency key to disk before it sends anything, then the agent's
+//! id, and at last the ready agent, so that the next run needs no network:
+//!
+//! ```no_run
+//! # use bithuman::{Api, GenerateRequest, Wait};
+//! let request = GenerateRequest::new().prompt("You are a friendly assistant.");
+//! let agent = Api::from_env()?.ensure_agent("agent.json", &request, &Wait::new())?;
+//! # Ok::<(), bithuman::Error>(())
+//! ```
+//!
+//! A crash in between is mended with the same key where keys are honoured, and is an error with
+//! [`outcome_unknown`](Error::outcome_unknown) where they are not. Another request with the same
+//! receipt is refused.
 //!
 //! # Media
 //!

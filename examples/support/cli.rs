@@ -164,11 +164,27 @@ impl Progress {
 /// Shows what a handle is doing, besides the polls: an upload as a bar with its rate on a terminal and
 /// as one plain line at the end elsewhere, and every resend.
 pub fn show_events(api: &Api) -> Api {
+    api.on_event(events())
+}
+
+/// The same, and the polls too, for a call that does not give them.
+pub fn show_polls(api: &Api) -> Api {
+    let (others, progress) = (events(), Mutex::new(Progress::new()));
+    api.on_event(move |event| match event {
+        Event::Polled { agent } => {
+            let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+            if agent.is_finished() { progress.end() } else { progress.show(&describe(agent)) }
+        }
+        other => others(other),
+    })
+}
+
+fn events() -> impl Fn(&Event) + Send + Sync + 'static {
     /// A smaller upload is over before it could be seen.
     const SMALLEST: u64 = 64 * 1024;
     let live = io::stderr().is_terminal();
     let upload = Mutex::new((Instant::now(), 0));
-    api.on_event(move |event| match event {
+    move |event| match event {
         Event::Uploaded { sent, total } if *total >= SMALLEST => {
             let (mb_sent, mb) = (*sent as f64 / 1e6, *total as f64 / 1e6);
             let mut upload = upload.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,7 +204,7 @@ pub fn show_events(api: &Api) -> Api {
         }
         Event::Resending { delay, reason, .. } => note(&format!("{reason}; again in {:.1} s", delay.as_secs_f64())),
         _ => {}
-    })
+    }
 }
 
 /// The defaults, but for what the arguments say.
@@ -217,11 +233,15 @@ pub fn follow(api: &Api, agent_id: &str, wait: &Wait, json: bool) -> u8 {
     code
 }
 
+pub fn json(agent: &Agent) -> String {
+    serde_json::to_string_pretty(agent).unwrap_or_default()
+}
+
 /// Prints how an agent ended.
 pub fn finish(agent: &Agent, json: bool) -> u8 {
     let mut code = READY;
     if json {
-        code = out(&serde_json::to_string_pretty(agent).unwrap_or_default());
+        code = out(&self::json(agent));
     }
     if agent.is_failed() {
         let reason = agent.error_message.as_deref().unwrap_or("the service does not say why");

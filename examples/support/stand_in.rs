@@ -27,12 +27,23 @@ pub struct StandIn {
 }
 
 impl StandIn {
+    #[allow(dead_code, reason = "the stand-in as a process of its own tells its requests")]
     pub fn start(form: Form) -> Self {
+        Self::start_with(form, |_| ())
+    }
+
+    /// Tells every request and its answer's status.
+    pub fn start_with(form: Form, log: fn(&str)) -> Self {
         let service = Arc::new(Mutex::new(Service { form, agents: BTreeMap::new(), keys: BTreeMap::new(), billed: 0 }));
         let server = MockServer::start();
         let answering = service.clone();
         server.mock(|_, then| {
-            then.respond_with(move |request| answering.lock().unwrap_or_else(PoisonError::into_inner).answer(request));
+            then.respond_with(move |request: &HttpMockRequest| {
+                let answer = answering.lock().unwrap_or_else(PoisonError::into_inner).answer(request);
+                let status = answer.status.unwrap_or_default();
+                log(&format!("{} {} {status}", request.method_str(), request.uri().path()));
+                answer
+            });
         });
         StandIn { server, service }
     }

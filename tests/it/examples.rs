@@ -2,7 +2,10 @@
 
 use std::process::{Command, Output};
 
+use bithuman::{Api, GenerateRequest};
+
 use crate::stand_in::{Form, SECRET, StandIn};
+use crate::support::TempFile;
 
 fn run(example: &str, args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO"));
@@ -40,7 +43,7 @@ fn nobody_pays_by_accident() {
     // The port is closed: a request would end with exit code 1.
     let nowhere = ("BITHUMAN_API_URL", "http://127.0.0.1:1");
     type Usage<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
-    let usages: [Usage; 12] = [
+    let usages: [Usage; 13] = [
         (&[], &[secret, nowhere], "nothing to create"),
         (&["--model", "auto"], &[secret, nowhere], "nothing to create"),
         (&["--prompt", "x"], &[nowhere], "BITHUMAN_API_SECRET is not"),
@@ -53,6 +56,7 @@ fn nobody_pays_by_accident() {
         (&["--prompt", "x", "--timeout", "soon"], &[secret, nowhere], "--timeout"),
         (&["--prompt", "x", "--idempotency-key", "a b"], &[secret, nowhere], "idempotency key"),
         (&["--prompt", "x"], &[secret, ("BITHUMAN_API_URL", "http://example.com")], "allow_plain_http"),
+        (&["--prompt", "x", "--receipt", "agent.json"], &[], "--receipt needs a service that stays"),
     ];
     for (args, variables, told) in usages {
         let (code, stdout, stderr) = run("create_agent", args, variables);
@@ -101,4 +105,40 @@ fn any_end_but_ready_tells_how_to_go_on() {
     let (code, _, stderr) = run("status", &["nobody"], &variables);
     assert_eq!(code, Some(1));
     assert!(stderr.contains("status: agent nobody: the service knows no such agent (404 NOT_FOUND)"), "{stderr}");
+}
+
+#[test]
+fn with_a_receipt_the_same_command_pays_once() {
+    let service = StandIn::start(Form::Of2026);
+    let variables = to(&service);
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let receipt = TempFile::new(b"");
+    std::fs::remove_file(&receipt.0).unwrap();
+    let receipt = receipt.0.to_str().unwrap();
+    let create = |prompt: &str, interval: &str, more: &[&str]| {
+        let args = [&["--prompt", prompt, "--receipt", receipt, "--interval", interval], more].concat();
+        run("create_agent", &args, &variables)
+    };
+
+    // Paid for before, and its program ended.
+    let api = Api::builder().secret(SECRET).base_url(service.base_url()).build().unwrap();
+    api.generate_once(receipt, &GenerateRequest::new().prompt("x")).unwrap();
+    let (code, stdout, stderr) = create("x", "9", &["--timeout", "0.2"]);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(stderr.contains("to go on with this agent: the same command again, or cargo run"), "{stderr}");
+    for again in [false, true] {
+        let (code, stdout, stderr) = create("x", "0.01", &[]);
+        assert_eq!((code, stdout.as_str()), (Some(0), "https://stand-in.invalid/A01XMB7113/model.imx\n"), "{stderr}");
+        assert_eq!(!stderr.contains("generating"), again, "{stderr}");
+    }
+    let (code, stdout, stderr) = create("y", "0.01", &[]);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(stderr.contains(&format!("{receipt} is the receipt of a request with another prompt")), "{stderr}");
+    assert_eq!(service.billed(), 1);
+
+    std::fs::remove_file(receipt).unwrap();
+    let (code, stdout, stderr) = create("[fail]", "0.01", &["--json"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(bithuman::serde_json::from_str::<bithuman::Agent>(&stdout).unwrap().is_failed(), "{stdout}");
+    assert!(stderr.contains("the prompt asked for a failure") && stderr.contains("pays for another try"), "{stderr}");
 }
