@@ -229,12 +229,15 @@ impl Receipt {
 struct Store<'a> {
     api: &'a Api,
     path: PathBuf,
+    /// `fs::hard_link`, but for tests: not every file system has links.
+    link: fn(&Path, &Path) -> io::Result<()>,
 }
 
 impl<'a> Store<'a> {
     fn new(api: &'a Api, path: &Path) -> Self {
         // To rename over a link would take its place.
-        Store { api, path: fs::canonicalize(path).unwrap_or_else(|_| path.into()) }
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.into());
+        Store { api, path, link: |from, to| fs::hard_link(from, to) }
     }
 
     fn fail(&self, what: &str) -> Error {
@@ -369,7 +372,7 @@ impl<'a> Store<'a> {
         let aside = self.beside(&format!("{:016x}", retry::random()));
         let placed = serde_json::to_vec_pretty(receipt).map_err(io::Error::from).and_then(|text| {
             write_new(&aside, &text)?;
-            match fs::hard_link(&aside, path) {
+            match (self.link)(&aside, path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => write_new(path, &text),
                 linked => linked,
             }

@@ -1,1 +1,420 @@
+use std::process;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Map, json};
+
 use super::*;
+use crate::clock::Clock;
+
+/// The time of the call, and the hours a key is good for, in seconds.
+const NOW: u64 = 1_800_000_000;
+const LIFE: i64 = 23 * 60 * 60;
+
+const NOT_HONORED: &str = "the service is not known to honour idempotency keys";
+const SET_BACK: &str = "the clock of this machine was set back";
+const TOO_OLD: &str = "the service no longer knows a key that is older than 23 h";
+
+/// What would be written by a call for a prompt and an image, with a key it has just minted.
+fn wanted() -> Receipt {
+    let request = [("image", "content 02"), ("prompt", "json 01")];
+    Receipt {
+        format: 1,
+        base_url: "https://a.example".into(),
+        idempotency_key: "minted".into(),
+        first_sent_unix: NOW,
+        request: request.map(|(name, print)| (name.into(), print.into())).into(),
+        generation: None,
+        agent: None,
+    }
+}
+
+/// What an earlier call has written so many seconds ago, in which nothing has come of it.
+fn pending(age: i64) -> Receipt {
+    Receipt { idempotency_key: "first".into(), first_sent_unix: NOW.checked_add_signed(-age).unwrap(), ..wanted() }
+}
+
+fn generation() -> Generation {
+    let fields = json!({
+        "agent_id": "A", "status": "processing", "message": "m", "idempotency_key": "first", "replayed": false, "other": 1
+    });
+    serde_json::from_value(fields).unwrap()
+}
+
+fn agent(status: &str) -> Agent {
+    serde_json::from_value(json!({"agent_id": "A", "status": status, "progress": 0.5, "name": "n"})).unwrap()
+}
+
+fn generated(age: i64) -> Receipt {
+    Receipt { generation: Some(generation()), ..pending(age) }
+}
+
+fn seen(age: i64, status: &str) -> Receipt {
+    Receipt { agent: Some(agent(status)), ..generated(age) }
+}
+
+/// The calls that can follow: with a minted key, and with the key of the receipt chosen by the caller.
+fn calls() -> [(Receipt, bool); 2] {
+    [(wanted(), false), (Receipt { idempotency_key: "first".into(), ..wanted() }, true)]
+}
+
+#[test]
+fn a_key_without_an_agent_is_waited_for_then_sent_again_or_unknown() {
+    let secs = Duration::from_secs;
+    let patience = Some(secs(10));
+    let rows = [
+        // The age of the key, how long to wait for another, what to do where keys are honoured or not.
+        (0, patience, Step::Wait, Step::Wait),
+        (9, patience, Step::Wait, Step::Wait),
+        (10, patience, Step::Resend(secs(10)), Step::Unknown(NOT_HONORED)),
+        (11, patience, Step::Resend(secs(11)), Step::Unknown(NOT_HONORED)),
+        (0, None, Step::Resend(secs(0)), Step::Unknown(NOT_HONORED)),
+        (9, None, Step::Resend(secs(9)), Step::Unknown(NOT_HONORED)),
+        (99, Some(secs(100)), Step::Wait, Step::Wait),
+        (LIFE - 1, patience, Step::Resend(secs(LIFE as u64 - 1)), Step::Unknown(NOT_HONORED)),
+        (LIFE, patience, Step::Unknown(TOO_OLD), Step::Unknown(NOT_HONORED)),
+        (LIFE + 1, None, Step::Unknown(TOO_OLD), Step::Unknown(NOT_HONORED)),
+        (NOW as i64, None, Step::Unknown(TOO_OLD), Step::Unknown(NOT_HONORED)),
+        (-1, patience, Step::Wait, Step::Wait),
+        (-1, None, Step::Unknown(SET_BACK), Step::Unknown(SET_BACK)),
+        (-LIFE * 1000, None, Step::Unknown(SET_BACK), Step::Unknown(SET_BACK)),
+    ];
+    for (age, patience, honored, not_honored) in &rows {
+        for (wanted, own_key) in calls() {
+            let step = |honors| pending(*age).step(&wanted, own_key, honors, *patience);
+            assert_eq!((&step(true), &step(false)), (honored, not_honored), "{age} {patience:?} {own_key}");
+        }
+    }
+}
+
+#[test]
+fn what_is_known_is_returned_however_old_it_is() {
+    let receipts = |age| [generated(age), seen(age, "processing"), seen(age, "ready"), seen(age, "who knows")];
+    for receipt in [0, LIFE + 1, -LIFE].into_iter().flat_map(receipts) {
+        for (wanted, own_key) in calls() {
+            for (honored, patience) in [(false, None), (true, None), (false, Some(Duration::MAX))] {
+                let step = receipt.step(&wanted, own_key, honored, patience);
+                assert_eq!(step, Step::Return(generation()), "{receipt:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_failed_generation_is_begun_anew_unless_it_would_be_with_the_same_key() {
+    let failed = seen(0, "failed");
+    let [(minted, _), (same, _)] = calls();
+    for (honored, patience) in [(false, None), (true, Some(Duration::MAX))] {
+        assert_eq!(failed.step(&minted, false, honored, patience), Step::Anew);
+        assert_eq!(failed.step(&minted, true, honored, patience), Step::Anew, "another key of the caller's");
+        let Step::Refuse(what) = failed.step(&same, true, honored, patience) else { panic!("not refused") };
+        assert!(what.contains("failed: choose another key"), "{what}");
+    }
+}
+
+#[test]
+fn what_differs_is_told_and_nothing_is_done() {
+    type Change = fn(&mut Receipt);
+    let rows: [(Change, &str); 7] = [
+        (|r| r.base_url = "https://b.example".into(), "base URL https://a.example"),
+        (|r| drop(r.request.insert("model".into(), "json 03".into())), "model"),
+        (|r| drop(r.request.remove("prompt")), "prompt"),
+        (|r| drop(r.request.insert("prompt".into(), "json 02".into())), "prompt"),
+        (|r| drop(r.request.insert("prompt".into(), "url 01".into())), "prompt"),
+        (|r| r.request.clear(), "image, prompt"),
+        (
+            |r| {
+                r.base_url = "https://b.example".into();
+                r.request = [("model".into(), "json 03".into())].into();
+            },
+            "base URL https://a.example, image, model, prompt",
+        ),
+    ];
+    let found = [pending(0), pending(99), generated(0), seen(0, "ready"), seen(0, "failed")];
+    for (change, differing) in rows {
+        for (mut wanted, own_key) in calls() {
+            change(&mut wanted);
+            for found in &found {
+                for (honored, patience) in [(true, None), (false, Some(Duration::MAX))] {
+                    let Step::Refuse(what) = found.step(&wanted, own_key, honored, patience) else {
+                        panic!("{differing} is not refused");
+                    };
+                    assert!(
+                        what.starts_with(&format!("is the receipt of a request with another {differing}: ")),
+                        "{what}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn another_key_of_the_callers_is_another_request_and_a_minted_one_is_not() {
+    for found in [pending(0), pending(99), generated(0), seen(0, "processing"), seen(0, "ready")] {
+        let Step::Refuse(what) = found.step(&wanted(), true, true, None) else { panic!("not refused") };
+        assert!(what.contains("another idempotency key: "), "{what}");
+        assert!(!matches!(found.step(&wanted(), false, true, None), Step::Refuse(_)));
+    }
+}
+
+#[test]
+fn a_receipt_reads_back_as_it_was_written() {
+    for receipt in [pending(0), generated(9), seen(9, "ready"), seen(9, "failed"), seen(9, "who knows")] {
+        let text = serde_json::to_vec_pretty(&receipt).unwrap();
+        assert_eq!(Receipt::parse(&text), Ok(receipt));
+    }
+}
+
+fn full() -> Map<String, Value> {
+    serde_json::to_value(seen(0, "ready")).unwrap().as_object().unwrap().clone()
+}
+
+#[track_caller]
+fn assert_damaged(text: impl AsRef<[u8]>) {
+    let text = text.as_ref();
+    let what = Receipt::parse(text).expect_err(&String::from_utf8_lossy(text));
+    assert!(what.starts_with("is damaged, or no receipt: "), "{}: {what}", String::from_utf8_lossy(text));
+}
+
+#[test]
+fn a_receipt_cut_anywhere_is_damaged() {
+    let text = serde_json::to_vec_pretty(&full()).unwrap();
+    assert!(Receipt::parse(&text).is_ok());
+    for end in 0..text.len() {
+        assert_damaged(&text[..end]);
+    }
+}
+
+#[test]
+fn a_field_of_another_type_or_none_is_damage() {
+    let values = [json!(null), json!(true), json!(1), json!(-1), json!(1.5), json!("x"), json!([]), json!({})];
+    for name in full().keys() {
+        for value in &values {
+            let mut receipt = full();
+            let is_good = receipt[name].is_string() && value.is_string()
+                || receipt[name].is_number() && *value == json!(1)
+                || name == "request" && *value == json!({})
+                || ["generation", "agent"].contains(&&**name) && value.is_null();
+            receipt.insert(name.clone(), value.clone());
+            let text = Value::from(receipt).to_string();
+            match is_good {
+                true => assert!(Receipt::parse(text.as_bytes()).is_ok(), "{text}"),
+                false => assert_damaged(text),
+            }
+        }
+        let mut receipt = full();
+        receipt.remove(name);
+        let text = Value::from(receipt).to_string();
+        match ["generation", "agent"].contains(&&**name) {
+            true => assert!(Receipt::parse(text.as_bytes()).is_ok(), "{text}"),
+            false => assert_damaged(text),
+        }
+    }
+}
+
+#[test]
+fn what_a_receipt_holds_is_checked_too() {
+    let rows = [
+        ("request", json!({"prompt": 1})),
+        ("request", json!({"prompt": null})),
+        ("generation", json!({"idempotency_key": "k"})),
+        ("generation", json!({"agent_id": "A"})),
+        ("generation", json!({"agent_id": "", "idempotency_key": "k"})),
+        ("generation", json!({"agent_id": 1, "idempotency_key": "k"})),
+        ("agent", json!({"agent_id": "A"})),
+        ("agent", json!({"status": "ready"})),
+        ("agent", json!({"agent_id": "A", "status": 1})),
+        ("a field of nobody's", json!(null)),
+    ];
+    for (name, value) in rows {
+        let mut receipt = full();
+        receipt.insert(name.into(), value);
+        assert_damaged(Value::from(receipt).to_string());
+    }
+}
+
+#[test]
+fn a_later_format_is_told_from_damage() {
+    for format in [json!(2), json!(3), json!(u64::MAX)] {
+        // Whatever else a later version may write.
+        for mut receipt in [full(), Map::new(), Map::from_iter([("key".into(), json!([]))])] {
+            receipt.insert("format".into(), format.clone());
+            let what = Receipt::parse(Value::from(receipt).to_string().as_bytes()).unwrap_err();
+            assert!(what.starts_with(&format!("is of format {format}, which a later version of")), "{what}");
+        }
+    }
+    for format in [json!(0), json!(-1), json!(-2), json!(2.5), json!("2"), json!(null), json!([2]), json!(true)] {
+        let mut receipt = full();
+        receipt.insert("format".into(), format);
+        assert_damaged(Value::from(receipt).to_string());
+    }
+}
+
+#[test]
+fn anything_else_is_no_receipt() {
+    let twice = format!("{0}{0}", Value::from(full()));
+    let rows: [&[u8]; 12] = [
+        b"",
+        b" \n",
+        b"\0\0\0",
+        b"\xff\xfe{}",
+        b"{}",
+        b"[]",
+        b"null",
+        b"1",
+        b"\"1\"",
+        b"[{\"format\": 1}]",
+        b"{\"name\": \"agent\", \"version\": 1}",
+        twice.as_bytes(),
+    ];
+    for text in rows {
+        assert_damaged(text);
+    }
+    let mut latin = Value::from(full()).to_string().into_bytes();
+    let at = latin.windows(5).position(|five| five == b"first").unwrap();
+    latin[at] = 0xe9;
+    assert_damaged(latin);
+}
+
+/// Time that passes when somebody sleeps, in which something else may happen.
+struct Meanwhile(Mutex<(Duration, fn(&Path))>, PathBuf);
+
+impl Clock for Meanwhile {
+    fn now(&self) -> Duration {
+        self.0.lock().unwrap().0
+    }
+
+    fn sleep(&self, time: Duration) {
+        let mut clock = self.0.lock().unwrap();
+        clock.0 += time;
+        clock.1(&self.1);
+    }
+}
+
+/// Runs this with a store in a folder of its own, which is removed, on a file system with these links.
+/// While somebody sleeps, that happens.
+fn in_store(link: fn(&Path, &Path) -> io::Result<()>, meanwhile: fn(&Path), test: impl FnOnce(&Store)) {
+    let folder = std::env::temp_dir().join(format!("bithuman-receipt-{}-{:x}", process::id(), retry::random()));
+    fs::create_dir(&folder).unwrap();
+    let path = folder.join("agent.json");
+    let clock = Arc::new(Meanwhile(Mutex::new((Duration::ZERO, meanwhile)), path.clone()));
+    // Nobody listens there, and nothing is sent.
+    let api = Api::builder().secret("s").base_url("http://127.0.0.1:9").clock(clock).build().unwrap();
+    test(&Store { link, ..Store::new(&api, &path) });
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// As a file system without links says it.
+fn no_link(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::Error::from_raw_os_error(1))
+}
+
+fn names(store: &Store) -> Vec<String> {
+    let entries = fs::read_dir(store.path.parent().unwrap()).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_file_is_written_where_none_is_or_not_at_all() {
+    in_store(
+        no_link,
+        |_| (),
+        |store| {
+            write_new(&store.path, b"one").unwrap();
+            let exists = write_new(&store.path, b"two").unwrap_err();
+            assert_eq!(exists.kind(), io::ErrorKind::AlreadyExists);
+            assert!(write_new(&store.beside("gone/agent.json"), b"two").is_err());
+            assert!(write_new(&store.path.join("agent.json"), b"two").is_err());
+            assert_eq!((fs::read_to_string(&store.path).unwrap().as_str(), names(store).len()), ("one", 1));
+        },
+    );
+}
+
+#[test]
+fn only_one_receipt_is_placed_and_nothing_else_is_left_with_or_without_links() {
+    for link in [no_link, |from: &Path, to: &Path| fs::hard_link(from, to)] {
+        in_store(
+            link,
+            |_| (),
+            |store| {
+                assert!(store.place(&pending(0), &store.path).unwrap());
+                assert!(!store.place(&pending(9), &store.path).unwrap());
+                assert_eq!((store.read().unwrap(), names(store)), (Some(pending(0)), vec!["agent.json".into()]));
+            },
+        );
+    }
+}
+
+#[test]
+fn a_receipt_changes_only_from_what_it_was_known_to_be_with_or_without_links() {
+    for link in [no_link, |from: &Path, to: &Path| fs::hard_link(from, to)] {
+        in_store(
+            link,
+            |_| (),
+            |store| {
+                let (first, second, third) = (pending(0), generated(0), seen(0, "ready"));
+                assert!(!store.swap(&first, Some(&second)).unwrap(), "there was none");
+                assert!(store.place(&first, &store.path).unwrap());
+                for (was, next, swapped, now) in [
+                    (&second, Some(&third), false, Some(&first)),
+                    (&third, None, false, Some(&first)),
+                    (&wanted(), Some(&second), false, Some(&first)),
+                    (&first, Some(&second), true, Some(&second)),
+                    (&first, None, false, Some(&second)),
+                    (&second, Some(&third), true, Some(&third)),
+                    (&second, Some(&second), false, Some(&third)),
+                    (&third, None, true, None),
+                    (&third, None, false, None),
+                ] {
+                    assert_eq!(store.swap(was, next).unwrap(), swapped);
+                    assert_eq!(store.read().unwrap().as_ref(), now);
+                    assert_eq!(names(store).len(), usize::from(now.is_some()));
+                }
+            },
+        );
+    }
+}
+
+#[test]
+fn what_a_crash_left_of_a_change_is_waited_for_and_then_taken_away() {
+    in_store(
+        no_link,
+        |_| (),
+        |store| {
+            assert!(store.place(&pending(0), &store.path).unwrap());
+            fs::write(store.beside("new"), "half of a rec").unwrap();
+            assert!(store.swap(&pending(0), Some(&generated(0))).unwrap());
+            assert_eq!((store.read().unwrap(), names(store).len()), (Some(generated(0)), 1));
+            let waited = store.api.shared.clock.now();
+            assert!(waited >= PATIENCE && waited <= PATIENCE + LOOK, "{waited:?}");
+        },
+    );
+}
+
+#[test]
+fn a_receipt_that_somebody_else_is_still_writing_is_waited_for() {
+    /// Where there are no links, another process is in the middle of it just now.
+    fn is_quicker(_: &Path, to: &Path) -> io::Result<()> {
+        fs::write(to, "{\"format\": 1,")?;
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+    fn goes_on(path: &Path) {
+        let found = Receipt { base_url: "http://127.0.0.1:9".into(), request: BTreeMap::new(), ..generated(0) };
+        fs::write(path, serde_json::to_vec(&found).unwrap()).unwrap();
+    }
+    in_store(is_quicker, goes_on, |store| {
+        let (_, found) = store.obtain(&GenerateRequest::new(), None).unwrap();
+        assert_eq!((found, store.api.shared.clock.now()), (Generation { replayed: true, ..generation() }, LOOK));
+    });
+    // And not for ever.
+    in_store(
+        is_quicker,
+        |_| (),
+        |store| {
+            let error = store.obtain(&GenerateRequest::new(), None).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Receipt);
+            assert!(error.to_string().contains("is damaged"), "{error}");
+            assert_eq!(store.api.shared.clock.now(), PATIENCE);
+        },
+    );
+}
