@@ -6,12 +6,12 @@ use std::error::Error as _;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bithuman::serde_json::{self, Value, json};
 use bithuman::{Api, ApiBuilder, Clock, Error};
@@ -21,6 +21,9 @@ pub const SECRET: &str = "sk-test-0123456789abcdef";
 
 /// The agent every test asks for.
 pub const ID: &str = "A91XMB7113";
+
+/// The time of day when a [`FakeClock`] begins, in Unix seconds.
+pub const TODAY: u64 = 1_800_000_000;
 
 pub fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -53,6 +56,10 @@ impl FakeClock {
 impl Clock for FakeClock {
     fn now(&self) -> Duration {
         self.0.lock().unwrap().now
+    }
+
+    fn wall_time(&self) -> SystemTime {
+        UNIX_EPOCH + secs(TODAY) + self.now()
     }
 
     fn sleep(&self, time: Duration) {
@@ -269,11 +276,16 @@ pub fn unused_port() -> u16 {
 /// A file that is gone with this value.
 pub struct TempFile(pub PathBuf);
 
+/// A path nobody else has.
+fn temp_path() -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
 impl TempFile {
     pub fn new(content: &[u8]) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let path = temp_path();
         fs::write(&path, content).unwrap();
         TempFile(path)
     }
@@ -285,11 +297,41 @@ impl Drop for TempFile {
     }
 }
 
+/// A folder that is gone, with everything in it, with this value.
+pub struct TempDir(pub PathBuf);
+
+impl TempDir {
+    pub fn new() -> Self {
+        let path = temp_path();
+        fs::create_dir(&path).unwrap();
+        TempDir(path)
+    }
+
+    /// What is in it, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Runs `child` in a process of its own, with these variables and none that this crate or ureq
 /// would read: variables belong to the whole process, and the other tests run in it too.
 ///
 /// `name` is the full name of the test that calls this. In the other process the test ends here.
 pub fn alone(name: &str, variables: &[(&str, &str)], child: impl FnOnce()) {
+    alone_by(Command::new(env::current_exe().unwrap()), name, variables, child);
+}
+
+/// [`alone`], with a command of the caller's that runs this program with the arguments it is given.
+pub fn alone_by(mut command: Command, name: &str, variables: &[(&str, &str)], child: impl FnOnce()) {
     const IN_CHILD: &str = "TEST_IN_CHILD";
     const DONE: &str = "the child is done";
     if env::var_os(IN_CHILD).is_some() {
@@ -297,7 +339,6 @@ pub fn alone(name: &str, variables: &[(&str, &str)], child: impl FnOnce()) {
         println!("{DONE}");
         std::process::exit(0);
     }
-    let mut command = Command::new(env::current_exe().unwrap());
     command.args([name, "--exact", "--nocapture"]);
     for (variable, _) in env::vars_os() {
         let upper = variable.to_string_lossy().to_uppercase();

@@ -277,17 +277,20 @@ fn anything_else_is_no_receipt() {
 }
 
 /// Time that passes when somebody sleeps, in which something else may happen.
-struct Meanwhile(Mutex<(Duration, fn(&Path))>, PathBuf);
+struct Meanwhile {
+    now: Mutex<Duration>,
+    happens: fn(&Path),
+    path: PathBuf,
+}
 
 impl Clock for Meanwhile {
     fn now(&self) -> Duration {
-        self.0.lock().unwrap().0
+        *self.now.lock().unwrap()
     }
 
     fn sleep(&self, time: Duration) {
-        let mut clock = self.0.lock().unwrap();
-        clock.0 += time;
-        clock.1(&self.1);
+        *self.now.lock().unwrap() += time;
+        (self.happens)(&self.path);
     }
 }
 
@@ -297,7 +300,7 @@ fn in_store(link: fn(&Path, &Path) -> io::Result<()>, meanwhile: fn(&Path), test
     let folder = std::env::temp_dir().join(format!("bithuman-receipt-{}-{:x}", process::id(), retry::random()));
     fs::create_dir(&folder).unwrap();
     let path = folder.join("agent.json");
-    let clock = Arc::new(Meanwhile(Mutex::new((Duration::ZERO, meanwhile)), path.clone()));
+    let clock = Arc::new(Meanwhile { now: Mutex::default(), happens: meanwhile, path: path.clone() });
     // Nobody listens there, and nothing is sent.
     let api = Api::builder().secret("s").base_url("http://127.0.0.1:9").clock(clock).build().unwrap();
     test(&Store { link, ..Store::new(&api, &path) });
@@ -326,6 +329,29 @@ fn a_file_is_written_where_none_is_or_not_at_all() {
             assert!(write_new(&store.beside("gone/agent.json"), b"two").is_err());
             assert!(write_new(&store.path.join("agent.json"), b"two").is_err());
             assert_eq!((fs::read_to_string(&store.path).unwrap().as_str(), names(store).len()), ("one", 1));
+        },
+    );
+}
+
+/// In a process of its own, which can write a few KiB and no more.
+#[test]
+#[cfg(unix)]
+fn a_file_that_is_only_half_written_is_taken_away() {
+    const PATH: &str = "TEST_PATH";
+    if let Some(path) = std::env::var_os(PATH) {
+        let error = write_new(Path::new(&path), &[7; 100_000]).unwrap_err();
+        assert_eq!((error.kind(), Path::new(&path).exists()), (io::ErrorKind::FileTooLarge, false));
+        process::exit(7);
+    }
+    in_store(
+        no_link,
+        |_| (),
+        |store| {
+            let mut command = process::Command::new("sh");
+            command.args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
+            command.args(["receipt::tests::a_file_that_is_only_half_written_is_taken_away", "--exact"]);
+            let output = command.env(PATH, &store.path).output().unwrap();
+            assert_eq!((output.status.code(), names(store).len()), (Some(7), 0), "{output:?}");
         },
     );
 }
