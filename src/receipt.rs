@@ -18,8 +18,11 @@ use crate::wait::{Wait, Watch};
 /// The format of the receipts this version writes, and the newest it reads.
 const FORMAT: u64 = 1;
 
-/// No receipt is longer: an answer is a MiB at most.
-const LONGEST: u64 = 4 * 1024 * 1024;
+/// No receipt is longer: it holds two answers of a MiB, whose numbers may take four times as much here.
+const LONGEST: u64 = 8 * 1024 * 1024;
+
+/// One that is longer than this is written without line breaks and indents, which are without a bound.
+const LONGEST_PRETTY: usize = 1024 * 1024;
 
 /// A key without an agent may be another process still at it, for so long and for as long as the
 /// upload takes at a MiB a second. After that, a crash is what it looks like.
@@ -174,6 +177,11 @@ impl Receipt {
         receipt.ok_or_else(|| {
             "is damaged, or no receipt: restore it; or look for the agent in the account, then delete it to pay for another".into()
         })
+    }
+
+    fn to_text(&self) -> io::Result<Vec<u8>> {
+        let pretty = serde_json::to_vec_pretty(self)?;
+        if pretty.len() > LONGEST_PRETTY { Ok(serde_json::to_vec(self)?) } else { Ok(pretty) }
     }
 
     /// What to do for a call that would write `wanted` now. `own_key`: the caller chose its key.
@@ -370,7 +378,7 @@ impl<'a> Store<'a> {
     /// Puts a receipt where nothing is, durably: of two processes only one does.
     fn place(&self, receipt: &Receipt, path: &Path) -> Result<bool> {
         let aside = self.beside(&format!("{:016x}", retry::random()));
-        let placed = serde_json::to_vec_pretty(receipt).map_err(io::Error::from).and_then(|text| {
+        let placed = receipt.to_text().and_then(|text| {
             write_new(&aside, &text)?;
             match (self.link)(&aside, path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => write_new(path, &text),

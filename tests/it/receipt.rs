@@ -646,8 +646,8 @@ fn a_receipt_that_cannot_be_used_is_a_fault_and_nothing_is_sent() {
         ("no JSON", |path, _| fs::write(path, "agent = 1").unwrap(), "is damaged, or no receipt", false),
         ("other JSON", |path, _| fs::write(path, r#"{"name": "x"}"#).unwrap(), "is damaged, or no receipt", false),
         (
-            "5 MB",
-            |path, r| fs::write(path, " ".repeat(5_000_000) + &r.to_string()).unwrap(),
+            "9 MB",
+            |path, r| fs::write(path, " ".repeat(9_000_000) + &r.to_string()).unwrap(),
             "is damaged, or no receipt",
             false,
         ),
@@ -1115,4 +1115,14 @@ fn a_path_may_have_spaces_and_any_letters() {
         fs::remove_file(&path).unwrap();
     }
     assert_eq!((service.billed(), fs::read_dir(&folder).unwrap().count()), (5, 0));
+}
+
+#[test]
+fn an_answer_that_would_be_long_with_indents_is_found_again() {
+    let desk = Desk::new();
+    let deep = (0..100).fold(value!(vec![0; 30_000]), |inner, _| value!([inner]));
+    let service = Service::new([Answer::json(200, value!({"agent_id": ID, "status": "processing", "deep": deep}))]);
+    let first = service.api().generate_once(&desk.path, &small()).unwrap();
+    let again = service.api().generate_once(&desk.path, &small()).unwrap();
+    assert!(again.extra == first.extra && service.hits() == 1);
 }
