@@ -179,9 +179,16 @@ impl Receipt {
         })
     }
 
+    /// Only what can be read back: it may be the only trace of what is paid.
     fn to_text(&self) -> io::Result<Vec<u8>> {
-        let pretty = serde_json::to_vec_pretty(self)?;
-        if pretty.len() > LONGEST_PRETTY { Ok(serde_json::to_vec(self)?) } else { Ok(pretty) }
+        let mut text = serde_json::to_vec_pretty(self)?;
+        if text.len() > LONGEST_PRETTY {
+            text = serde_json::to_vec(self)?;
+        }
+        match Receipt::parse(&text) {
+            Ok(_) if text.len() as u64 <= LONGEST => Ok(text),
+            _ => Err(io::Error::other("the service's answer is too long or too deep")),
+        }
     }
 
     /// What to do for a call that would write `wanted` now. `own_key`: the caller chose its key.
@@ -190,7 +197,7 @@ impl Receipt {
         let same_key = self.idempotency_key == wanted.idempotency_key;
         let has_failed = self.agent.as_ref().is_some_and(Agent::is_failed);
         let mut differing = BTreeSet::new();
-        let base_url = format!("base URL {}", self.base_url);
+        let base_url = format!("base URL ({})", self.base_url);
         if self.base_url != wanted.base_url {
             differing.insert(base_url.as_str());
         }
@@ -295,7 +302,8 @@ impl<'a> Store<'a> {
                 (Step::Return(generation), Some(found)) => {
                     return Ok((found, Generation { replayed: true, ..generation }));
                 }
-                (Step::Resend(age), Some(found)) => break (found, Some(age)),
+                // A receipt that cannot be written is to be known before sending, not after.
+                (Step::Resend(age), Some(found)) if self.swap(&found, Some(&found))? => break (found, Some(age)),
                 (Step::Anew, Some(found)) if self.swap(&found, Some(&wanted))? => break (wanted, None),
                 (Step::Refuse(what), _) => return Err(self.fail(&what)),
                 (Step::Unknown(why), Some(found)) => {
@@ -309,7 +317,9 @@ impl<'a> Store<'a> {
                     }));
                 }
                 _ if deadline.is_some_and(|deadline| deadline <= clock.now()) => {
-                    return Err(self.fail("is another process's").with(|e| e.kind = ErrorKind::WaitTimedOut));
+                    return Err(self
+                        .fail("is being written by another process, or by one that crashed")
+                        .with(|e| e.kind = ErrorKind::WaitTimedOut));
                 }
                 _ => {
                     clock.sleep(LOOK);
@@ -325,7 +335,9 @@ impl<'a> Store<'a> {
                 self.record(&receipt, &paid, &generation)?;
                 Ok((paid, generation))
             }
-            Err(error) if error.outcome_unknown() => Err(error),
+            Err(error) if error.outcome_unknown() => {
+                Err(error.with(|e| e.what += &format!(" (receipt {})", self.path.display())))
+            }
             // Nothing was taken, so there is nothing to remember.
             Err(error) => Err(match self.swap(&receipt, None) {
                 Ok(_) => error,
@@ -400,14 +412,16 @@ impl<'a> Store<'a> {
     fn swap(&self, was: &Receipt, next: Option<&Receipt>) -> Result<bool> {
         let clock = &self.api.shared.clock;
         let claim = self.beside("new");
-        let mut waited = Duration::ZERO;
+        let (mut waited, mut holder) = (Duration::ZERO, None);
         while !self.place(next.unwrap_or(was), &claim)? {
             self.check_running()?;
             clock.sleep(LOOK);
             waited += LOOK;
-            if waited >= PATIENCE {
+            let made = fs::metadata(&claim).and_then(|claim| claim.modified()).ok();
+            if made != holder {
+                (waited, holder) = (Duration::ZERO, made);
+            } else if waited >= PATIENCE {
                 let _ = fs::remove_file(&claim);
-                waited = Duration::ZERO;
             }
         }
         let is_same = self.read().is_ok_and(|now| now.is_some_and(|now| now.stage() == was.stage()));

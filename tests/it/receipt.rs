@@ -338,7 +338,7 @@ fn a_request_that_differs_is_told_from_the_receipts_and_sends_nothing() {
         }
         let elsewhere = api_to(&format!("{}/v2", service.url())).build().unwrap();
         let error = desk.fails(|| elsewhere.generate_once(&desk.path, &small()));
-        assert!(error.to_string().contains(&format!("another base URL {}:", service.url())), "{error}");
+        assert!(error.to_string().contains(&format!("another base URL ({}):", service.url())), "{error}");
     }
     assert_eq!((service.hits(), service.clock.now()), (0, Duration::ZERO));
 }
@@ -453,10 +453,9 @@ fn an_unknown_outcome_stays_unknown_when_the_resend_is_refused() {
         let desk = Desk::new();
         let service = Service::new([Answer::json(status, value!({"error": "no", "code": "NO"})), started()]);
         desk.write(&pending(&service.url(), 60));
-        let text = desk.text();
         let error = honored(&service).generate_once(&desk.path, &small()).unwrap_err();
         assert_outcome(&error, kind, true);
-        assert_eq!(desk.text(), text);
+        assert_eq!(desk.read(), pending(&service.url(), 60));
         assert_eq!(honored(&service).generate_once(&desk.path, &small()).unwrap().idempotency_key, "first");
         assert_eq!(keys(&service), ["first", "first"]);
         desk.assert_tidy();
@@ -744,15 +743,15 @@ fn a_link_to_a_receipt_stays_a_link() {
     elsewhere.assert_tidy();
 }
 
-/// Runs this program where no file can be written.
-fn on_a_full_disk() -> Command {
+/// Runs this program where files can have so many blocks, of 512 bytes or of 1024, and no more.
+fn on_a_full_disk(blocks: u8) -> Command {
     let mut command = Command::new("sh");
     // Ignored, the signal leaves it to the write to fail.
-    command.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\""]).arg(env::current_exe().unwrap());
+    let limited = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+    command.args(["-c", &limited]).arg(env::current_exe().unwrap());
     command
 }
 
-/// No file may be longer than none.
 #[track_caller]
 fn assert_full(error: &Error, desk: &Desk) {
     assert_eq!(error.kind(), ErrorKind::Receipt, "{error:?}");
@@ -764,7 +763,7 @@ fn assert_full(error: &Error, desk: &Desk) {
 #[test]
 fn a_full_disk_is_a_fault_and_nothing_is_sent() {
     let desk = Desk::shared();
-    desk.alone(on_a_full_disk(), "a_full_disk_is_a_fault_and_nothing_is_sent", || {
+    desk.alone(on_a_full_disk(0), "a_full_disk_is_a_fault_and_nothing_is_sent", || {
         let script = Script::new([answer(accepted())]);
         for honors in [true, false] {
             let api = api_to(&script.url).idempotency_honored(honors).build().unwrap();
@@ -778,22 +777,35 @@ fn a_full_disk_is_a_fault_and_nothing_is_sent() {
 }
 
 #[test]
-fn a_disk_that_is_full_by_the_time_of_the_answer_loses_nothing() {
+fn a_full_disk_is_noticed_before_a_key_is_sent_again() {
     let desk = Desk::shared();
     let script = Script::new([answer(accepted())]);
     if env::var_os(FOLDER).is_none() {
         desk.write(&pending(&script.url, 60));
     }
-    desk.alone(on_a_full_disk(), "a_disk_that_is_full_by_the_time_of_the_answer_loses_nothing", || {
+    desk.alone(on_a_full_disk(0), "a_full_disk_is_noticed_before_a_key_is_sent_again", || {
         let url = desk.read()["base_url"].as_str().unwrap().to_owned();
         let api = api_to(&url).idempotency_honored(true).build().unwrap();
-        let error = desk.fails(|| api.generate_once(&desk.path, &small()));
-        assert_full(&error, &desk);
-        assert_eq!((error.agent_id(), error.idempotency_key()), (Some(ID), Some("first")));
+        assert_full(&desk.fails(|| api.generate_once(&desk.path, &small())), &desk);
     });
-    assert_eq!((script.keys(), desk.read()), (vec!["first".into()], pending(&script.url, 60)));
-    let api = api_to(&script.url).idempotency_honored(true).build().unwrap();
-    assert_eq!(api.generate_once(&desk.path, &small()).unwrap().idempotency_key, "first");
+    assert_eq!((script.settled(), desk.read()), (0, pending(&script.url, 60)));
+}
+
+#[test]
+fn a_disk_that_is_full_by_the_time_of_the_answer_loses_nothing() {
+    let desk = Desk::shared();
+    let message = "long".repeat(1024);
+    let script = Script::new([answer(json(200, value!({"agent_id": ID, "status": "processing", "message": message})))]);
+    desk.alone(on_a_full_disk(1), "a_disk_that_is_full_by_the_time_of_the_answer_loses_nothing", || {
+        let api = api_to(&script.url).idempotency_honored(true).build().unwrap();
+        let error = api.generate_once(&desk.path, &small()).unwrap_err();
+        assert_full(&error, &desk);
+        assert_eq!((error.agent_id(), error.idempotency_key()), (Some(ID), Some(&*script.keys()[0])));
+        assert!(error.to_string().contains("the service has taken the request"), "{error}");
+        let receipt = desk.read();
+        assert_eq!((receipt["idempotency_key"].as_str(), receipt.get("generation")), (error.idempotency_key(), None));
+        desk.assert_tidy();
+    });
 }
 
 #[test]
@@ -1125,4 +1137,14 @@ fn an_answer_that_would_be_long_with_indents_is_found_again() {
     let first = service.api().generate_once(&desk.path, &small()).unwrap();
     let again = service.api().generate_once(&desk.path, &small()).unwrap();
     assert!(again.extra == first.extra && service.hits() == 1);
+}
+
+#[test]
+fn an_answer_too_deep_to_be_read_back_is_told() {
+    let desk = Desk::new();
+    let deep = (0..126).fold(value!(1), |inner, _| value!([inner]));
+    let service = Service::new([Answer::json(200, value!({"agent_id": ID, "status": "processing", "deep": deep}))]);
+    let error = service.api().generate_once(&desk.path, &small()).unwrap_err();
+    assert_eq!((error.kind(), error.agent_id()), (ErrorKind::Receipt, Some(ID)), "{error:?}");
+    assert_eq!(desk.read().get("generation"), None);
 }

@@ -1,5 +1,7 @@
 use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use serde_json::{Map, json};
 
@@ -115,7 +117,7 @@ fn a_failed_generation_is_begun_anew_unless_it_would_be_with_the_same_key() {
 fn what_differs_is_told_and_nothing_is_done() {
     type Change = fn(&mut Receipt);
     let rows: [(Change, &str); 7] = [
-        (|r| r.base_url = "https://b.example".into(), "base URL https://a.example"),
+        (|r| r.base_url = "https://b.example".into(), "base URL (https://a.example)"),
         (|r| drop(r.request.insert("model".into(), "json 03".into())), "model"),
         (|r| drop(r.request.remove("prompt")), "prompt"),
         (|r| drop(r.request.insert("prompt".into(), "json 02".into())), "prompt"),
@@ -126,7 +128,7 @@ fn what_differs_is_told_and_nothing_is_done() {
                 r.base_url = "https://b.example".into();
                 r.request = [("model".into(), "json 03".into())].into();
             },
-            "base URL https://a.example, image, model, prompt",
+            "base URL (https://a.example), image, model, prompt",
         ),
     ];
     let found = [pending(0), pending(99), generated(0), seen(0, "ready"), seen(0, "failed")];
@@ -415,6 +417,29 @@ fn what_a_crash_left_of_a_change_is_waited_for_and_then_taken_away() {
             assert!(waited >= PATIENCE && waited <= PATIENCE + LOOK, "{waited:?}");
         },
     );
+}
+
+#[test]
+fn a_change_of_somebody_who_is_still_at_it_is_never_taken_away() {
+    /// Others change the receipt in turn, for as long as two crashes are waited for.
+    fn another(path: &Path) {
+        static LOOKS: AtomicU32 = AtomicU32::new(0);
+        let claim = path.with_file_name("agent.json.new");
+        fs::remove_file(&claim).unwrap();
+        let looks = LOOKS.fetch_add(1, Ordering::Relaxed);
+        if looks < 2 * (PATIENCE.as_millis() / LOOK.as_millis()) as u32 {
+            fs::write(&claim, "another").unwrap();
+            // A clock of the disk that is too coarse to tell them apart would be no fault of theirs.
+            let modified = SystemTime::UNIX_EPOCH + LOOK * looks;
+            File::options().write(true).open(&claim).unwrap().set_modified(modified).unwrap();
+        }
+    }
+    in_store(no_link, another, |store| {
+        assert!(store.place(&pending(0), &store.path).unwrap());
+        fs::write(store.beside("new"), "the first").unwrap();
+        assert!(store.swap(&pending(0), Some(&generated(0))).unwrap());
+        assert!(store.api.shared.clock.now() > 2 * PATIENCE);
+    });
 }
 
 #[test]
