@@ -11,6 +11,7 @@ mod origin;
 mod package;
 mod polling;
 mod receipt;
+mod receipt_crash;
 mod request;
 mod resend;
 mod retry_after;

@@ -331,7 +331,7 @@ pub fn alone(name: &str, variables: &[(&str, &str)], child: impl FnOnce()) {
 }
 
 /// [`alone`], with a command of the caller's that runs this program with the arguments it is given.
-pub fn alone_by(mut command: Command, name: &str, variables: &[(&str, &str)], child: impl FnOnce()) {
+pub fn alone_by(command: Command, name: &str, variables: &[(&str, &str)], child: impl FnOnce()) {
     const IN_CHILD: &str = "TEST_IN_CHILD";
     const DONE: &str = "the child is done";
     if env::var_os(IN_CHILD).is_some() {
@@ -339,6 +339,18 @@ pub fn alone_by(mut command: Command, name: &str, variables: &[(&str, &str)], ch
         println!("{DONE}");
         std::process::exit(0);
     }
+    let output = alone_in(command, name).envs(variables.iter().copied()).env(IN_CHILD, "1").output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains(DONE), "{out}\n{err}");
+}
+
+/// A process in which this test, by its full name, runs alone, with no variables that this crate or
+/// ureq would read.
+pub fn this_test_alone(name: &str) -> Command {
+    alone_in(Command::new(env::current_exe().unwrap()), name)
+}
+
+fn alone_in(mut command: Command, name: &str) -> Command {
     command.args([name, "--exact", "--nocapture"]);
     for (variable, _) in env::vars_os() {
         let upper = variable.to_string_lossy().to_uppercase();
@@ -346,9 +358,7 @@ pub fn alone_by(mut command: Command, name: &str, variables: &[(&str, &str)], ch
             command.env_remove(variable);
         }
     }
-    let output = command.envs(variables.iter().copied()).env(IN_CHILD, "1").output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && out.contains(DONE), "{out}\n{err}");
+    command
 }
 
 /// Every way to print an error, its causes included.
