@@ -152,8 +152,8 @@ struct Receipt {
 enum Step {
     /// It tells all.
     Return(Generation),
-    /// Its generation has failed.
-    Anew,
+    /// This has failed.
+    Anew(Generation),
     /// Another process may be at it.
     Wait,
     /// A crash. The key is so old.
@@ -218,7 +218,7 @@ impl Receipt {
                 true if own_key && same_key => Step::Refuse(
                     "tells that the generation with this idempotency key failed: choose another key".into(),
                 ),
-                true => Step::Anew,
+                true => Step::Anew(generation.clone()),
             };
         }
         let age = wanted.first_sent_unix.checked_sub(self.first_sent_unix).map(Duration::from_secs);
@@ -235,8 +235,9 @@ impl Receipt {
 
     /// How far it is. A number with a fraction may not be quite the same once read back, so receipts
     /// are told apart by this.
-    fn stage(&self) -> (&str, bool, Option<&Status>) {
-        (&self.idempotency_key, self.generation.is_some(), self.agent.as_ref().map(|agent| &agent.status))
+    fn stage(&self) -> (&str, Option<&str>, Option<&Status>) {
+        let agent_id = self.generation.as_ref().map(|generation| generation.agent_id.as_str());
+        (&self.idempotency_key, agent_id, self.agent.as_ref().map(|agent| &agent.status))
     }
 }
 
@@ -272,6 +273,8 @@ impl<'a> Store<'a> {
         let patience = PATIENCE + Duration::from_secs(body.len() / (1024 * 1024));
         let mut waited = Duration::ZERO;
         let mut lost = false;
+        // The key whose failure this call is to make good.
+        let mut failed = None;
         let (receipt, sent_before) = loop {
             self.check_running()?;
             let wanted = Receipt {
@@ -304,7 +307,15 @@ impl<'a> Store<'a> {
                 }
                 // A receipt that cannot be written is to be known before sending, not after.
                 (Step::Resend(age), Some(found)) if self.swap(&found, Some(&found))? => break (found, Some(age)),
-                (Step::Anew, Some(found)) if self.swap(&found, Some(&wanted))? => break (wanted, None),
+                (Step::Anew(generation), Some(found)) => {
+                    if *failed.get_or_insert_with(|| found.idempotency_key.clone()) != found.idempotency_key {
+                        // Another call has begun anew meanwhile, and that failed too: to be told, not paid for.
+                        return Ok((found, Generation { replayed: true, ..generation }));
+                    }
+                    if self.swap(&found, Some(&wanted))? {
+                        break (wanted, None);
+                    }
+                }
                 (Step::Refuse(what), _) => return Err(self.fail(&what)),
                 (Step::Unknown(why), Some(found)) => {
                     let what = format!(
@@ -348,14 +359,14 @@ impl<'a> Store<'a> {
 
     /// What is paid for must be found again.
     fn record(&self, receipt: &Receipt, paid: &Receipt, generation: &Generation) -> Result<()> {
-        let recorded = self.swap(receipt, Some(paid)).and_then(|swapped| {
-            // Another process may have sent the same key and been quicker.
-            if swapped
-                || self.read()?.is_some_and(|now| now.generation.is_some_and(|g| g.agent_id == generation.agent_id))
-            {
-                return Ok(());
-            }
-            Err(self.fail("was changed meanwhile"))
+        let recorded = self.swap(receipt, Some(paid)).and_then(|swapped| match swapped {
+            true => Ok(()),
+            // Another process may have sent the same key and been quicker, or been refused.
+            false => match self.read()? {
+                Some(found) if found.stage().1 == paid.stage().1 => Ok(()),
+                None if self.place(paid, &self.path)? => Ok(()),
+                _ => Err(self.fail("was changed meanwhile")),
+            },
         });
         recorded.map_err(|error| {
             error.with(|e| {
@@ -405,7 +416,7 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Replaces or removes the receipt if it still is what it was, and tells whether it did.
+    /// Replaces or removes the receipt if it still is what it was, and tells whether it now is as wanted.
     ///
     /// The replacement waits under a name that only one process can take, so that nothing changes
     /// between the look and the rename. One that crashed leaves it there.
@@ -413,25 +424,39 @@ impl<'a> Store<'a> {
         let clock = &self.api.shared.clock;
         let claim = self.beside("new");
         let (mut waited, mut holder) = (Duration::ZERO, None);
-        while !self.place(next.unwrap_or(was), &claim)? {
-            self.check_running()?;
-            clock.sleep(LOOK);
-            waited += LOOK;
-            let made = fs::metadata(&claim).and_then(|claim| claim.modified()).ok();
+        loop {
+            let made = fs::symlink_metadata(&claim).ok().map(|claim| claim.modified().ok());
+            if made.is_none() && self.place(next.unwrap_or(was), &claim)? {
+                break;
+            }
             if made != holder {
                 (waited, holder) = (Duration::ZERO, made);
             } else if waited >= PATIENCE {
-                let _ = fs::remove_file(&claim);
+                match fs::remove_file(&claim) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(self.cannot("cannot be replaced: delete the file of its name and .new", error));
+                    }
+                    _ => continue,
+                }
             }
+            self.check_running()?;
+            clock.sleep(LOOK);
+            waited += LOOK;
         }
-        let is_same = self.read().is_ok_and(|now| now.is_some_and(|now| now.stage() == was.stage()));
-        let swapped = match next {
-            Some(_) if is_same => fs::rename(&claim, &self.path),
-            None if is_same => fs::remove_file(&self.path).and_then(|()| fs::remove_file(&claim)),
-            _ => fs::remove_file(&claim),
+        let is_now = |what: Option<&Receipt>| {
+            let found = self.read()?;
+            Ok(found.as_ref().map(Receipt::stage) == what.map(Receipt::stage))
         };
-        swapped.and_then(|()| self.sync()).map_err(|error| self.cannot("cannot be replaced", error))?;
-        Ok(is_same)
+        let swapped = match next {
+            _ if !is_now(Some(was)).unwrap_or(false) => fs::remove_file(&claim),
+            Some(_) => fs::rename(&claim, &self.path),
+            None => fs::remove_file(&self.path).and_then(|()| fs::remove_file(&claim)),
+        };
+        match swapped.and_then(|()| self.sync()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.cannot("cannot be replaced", error)),
+            // Who was taken for crashed may have lost the claim to another, and moved that one's.
+            _ => is_now(next),
+        }
     }
 
     /// A file in the same folder, whose name is the receipt's and this ending.

@@ -811,9 +811,8 @@ fn a_disk_that_is_full_by_the_time_of_the_answer_loses_nothing() {
 #[test]
 fn an_answer_that_cannot_be_recorded_is_told() {
     type Change = fn(&Path, &Value);
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 6] = [
         ("folder gone", |path, _| fs::remove_dir_all(path.parent().unwrap()).unwrap()),
-        ("gone", |path, _| fs::remove_file(path).unwrap()),
         ("damaged", |path, _| fs::write(path, "{").unwrap()),
         ("emptied", |path, _| fs::write(path, "").unwrap()),
         ("another's", |path, r| write(path, r, value!({"idempotency_key": "other"}))),
@@ -851,6 +850,24 @@ fn an_answer_that_cannot_be_recorded_is_told() {
             assert!(desk.folder.names().iter().all(|name| name == "agent.json"), "{name}");
         }
     }
+}
+
+#[test]
+fn an_answer_whose_receipt_is_gone_gets_it_back() {
+    // Another process sent the same key, and was refused; or somebody has deleted it.
+    let desk = Desk::new();
+    let path = desk.path.clone();
+    let script = Script::new([act(move |c| {
+        c.request();
+        fs::remove_file(&path).unwrap();
+        c.send(accepted());
+    })]);
+    let api = api_to(&script.url).build().unwrap();
+    for _ in 0..2 {
+        assert_eq!(api.generate_once(&desk.path, &small()).unwrap().agent_id, ID);
+    }
+    assert_eq!(script.connections(), 1);
+    desk.assert_tidy();
 }
 
 #[test]
@@ -1147,4 +1164,18 @@ fn an_answer_too_deep_to_be_read_back_is_told() {
     let error = service.api().generate_once(&desk.path, &small()).unwrap_err();
     assert_eq!((error.kind(), error.agent_id()), (ErrorKind::Receipt, Some(ID)), "{error:?}");
     assert_eq!(desk.read().get("generation"), None);
+}
+
+#[test]
+fn a_change_of_others_that_cannot_be_taken_away_ends_the_wait() {
+    let desk = Desk::new();
+    let service = Service::new([started(), status("ready")]);
+    let claim = desk.path.with_file_name("agent.json.new");
+    service.api().generate_once(&desk.path, &small()).unwrap();
+    fs::create_dir(&claim).unwrap();
+    let error = service.api().ensure_agent(&desk.path, &small(), &Wait::new()).unwrap_err();
+    assert_eq!((error.kind(), error.agent_id()), (ErrorKind::Receipt, Some(ID)), "{error:?}");
+    assert!(error.to_string().contains("delete the file of its name and .new"), "{error}");
+    assert!(error.last_seen().is_some_and(bithuman::Agent::is_ready));
+    fs::remove_dir(&claim).unwrap();
 }

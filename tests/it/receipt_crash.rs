@@ -622,6 +622,26 @@ fn those_who_begin_anew_at_once_pay_for_one_more() {
 }
 
 #[test]
+fn who_loses_the_race_to_begin_anew_does_not_pay_when_the_winner_has_failed_too() {
+    for form in FORMS {
+        let job = Job::new(form, BAD);
+        job.call(hasty());
+        fs::write(job.claim(), "").unwrap();
+        let won = Arc::new(Mutex::new(None));
+        let (result, task, claim) = (won.clone(), job.task(), job.claim());
+        // Who finds the claim taken sleeps so long that another call comes to its end.
+        let lost = job.call(Sleeping::new(move |_| {
+            let mut won = result.lock().unwrap();
+            if won.is_none() {
+                fs::remove_file(&claim).unwrap();
+                *won = Some(call(&task, INTERVAL, hasty()));
+            }
+        }));
+        assert_eq!((job.service.billed(), won.lock().unwrap().as_ref()), (2, Some(&lost)));
+    }
+}
+
+#[test]
 fn files_left_behind_by_a_crash_are_waited_for_at_most() {
     // What the receipt of a whole call lacks; or there is none.
     type Row = (&'static str, &'static [Form], Option<&'static [&'static str]>);

@@ -106,8 +106,12 @@ fn a_failed_generation_is_begun_anew_unless_it_would_be_with_the_same_key() {
     let failed = seen(0, "failed");
     let [(minted, _), (same, _)] = calls();
     for (honored, patience) in [(false, None), (true, Some(Duration::MAX))] {
-        assert_eq!(failed.step(&minted, false, honored, patience), Step::Anew);
-        assert_eq!(failed.step(&minted, true, honored, patience), Step::Anew, "another key of the caller's");
+        assert_eq!(failed.step(&minted, false, honored, patience), Step::Anew(generation()));
+        assert_eq!(
+            failed.step(&minted, true, honored, patience),
+            Step::Anew(generation()),
+            "another key of the caller's"
+        );
         let Step::Refuse(what) = failed.step(&same, true, honored, patience) else { panic!("not refused") };
         assert!(what.contains("failed: choose another key"), "{what}");
     }
@@ -392,7 +396,8 @@ fn a_receipt_changes_only_from_what_it_was_known_to_be_with_or_without_links() {
                     (&second, Some(&third), true, Some(&third)),
                     (&second, Some(&second), false, Some(&third)),
                     (&third, None, true, None),
-                    (&third, None, false, None),
+                    // It is as was wanted.
+                    (&third, None, true, None),
                 ] {
                     assert_eq!(store.swap(was, next).unwrap(), swapped);
                     assert_eq!(store.read().unwrap().as_ref(), now);
@@ -440,6 +445,31 @@ fn a_change_of_somebody_who_is_still_at_it_is_never_taken_away() {
         assert!(store.swap(&pending(0), Some(&generated(0))).unwrap());
         assert!(store.api.shared.clock.now() > 2 * PATIENCE);
     });
+}
+
+#[test]
+fn who_moves_the_change_of_another_does_not_take_it_for_its_own() {
+    /// Somebody takes this one for crashed, and is at it now.
+    fn is_taken(from: &Path, to: &Path) -> io::Result<()> {
+        fs::hard_link(from, to)?;
+        if to.extension().is_some_and(|ending| ending == "new") {
+            fs::remove_file(to)?;
+            let another = Receipt { idempotency_key: "another".into(), ..pending(0) };
+            fs::write(to, serde_json::to_vec(&another).unwrap())?;
+        }
+        Ok(())
+    }
+    in_store(
+        is_taken,
+        |_| (),
+        |store| {
+            let failed = seen(0, "failed");
+            assert!(store.place(&failed, &store.path).unwrap());
+            let own = Receipt { idempotency_key: "own".into(), ..pending(0) };
+            assert!(!store.swap(&failed, Some(&own)).unwrap());
+            assert_eq!(store.read().unwrap().unwrap().idempotency_key, "another");
+        },
+    );
 }
 
 #[test]
