@@ -27,7 +27,7 @@ Makes an agent and waits until it is ready. The model's URL goes to stdout, prog
 
 --receipt    remembers the agent: the same command again goes on with it, and pays and makes no other
 --interval   between two polls: 5 s, or 0.3 s in a demonstration
---timeout    for the wait, once the agent is named: 2 h
+--timeout    for the wait, once the agent is named, or for all with --receipt: 2 h
 --json       the whole agent to stdout, ready or failed
 
 BITHUMAN_API_SECRET   the API secret; without it, a stand-in in this process plays the service, where a

@@ -408,7 +408,7 @@ impl BaseUrl {
                 return Err(invalid("must begin with https://, or http:// to this machine"));
             }
         };
-        let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+        let authority = uri.authority().map(|authority| authority.as_str().to_lowercase()).unwrap_or_default();
         if authority.contains('@') {
             return Err(invalid("has a user or password, which are not the API secret"));
         }
@@ -422,7 +422,7 @@ impl BaseUrl {
         let scheme = if is_https { "https" } else { "http" };
         Ok(BaseUrl {
             url: format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')),
-            host: authority.into(),
+            host: authority,
             is_https,
             is_loopback: is_loopback(host),
         })

@@ -1,5 +1,6 @@
 use std::error::Error as StdError;
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::agent::Agent;
@@ -43,7 +44,8 @@ pub enum ErrorKind {
     WaitTimedOut,
     /// [`Api::shutdown`](crate::Api::shutdown) ended the call.
     ShutDown,
-    /// The receipt of [`Api::generate_once`](crate::Api::generate_once) cannot be used.
+    /// The receipt of [`Api::generate_once`](crate::Api::generate_once) cannot be used, or could not be
+    /// updated after paying: then there is an [agent id](Error::agent_id).
     Receipt,
 }
 
@@ -82,6 +84,8 @@ pub(crate) struct Context {
     /// The answer is the service's own refusal, not a gateway's.
     pub refused: bool,
     pub outcome_unknown: bool,
+    /// Where the key of an outcome that is unknown is kept.
+    pub receipt: Option<PathBuf>,
     /// Whether the same call again can bill nothing that is not billed already.
     pub repeat_is_safe: bool,
     pub source: Option<Box<dyn StdError + Send + Sync>>,
@@ -105,6 +109,7 @@ impl Error {
             last_seen: None,
             refused: false,
             outcome_unknown: false,
+            receipt: None,
             repeat_is_safe: true,
             source: None,
         }))
@@ -171,7 +176,7 @@ impl Error {
     }
 
     /// The `Idempotency-Key` of the generate: every error of a generate carries it, but for a
-    /// caller's key that is refused.
+    /// caller's key that is refused, and for a receipt that is.
     pub fn idempotency_key(&self) -> Option<&str> {
         self.0.idempotency_key.as_deref()
     }
@@ -184,8 +189,8 @@ impl Error {
     /// Whether the service may have taken, and billed, a generate that is not known to it here.
     ///
     /// Where it is `true`, look for the agent in the account before sending the request anew, or
-    /// send it with the same [`idempotency_key`](Error::idempotency_key) to a service that
-    /// honours keys.
+    /// send it with the same [`idempotency_key`](Error::idempotency_key), if the service honours keys
+    /// and this one is younger than 23 h.
     pub fn outcome_unknown(&self) -> bool {
         self.0.outcome_unknown
     }
@@ -239,15 +244,30 @@ impl fmt::Display for Error {
         if let Some(wait) = e.retry_after {
             write!(f, "; the service asks to wait {} s", wait.as_secs_f64())?;
         }
-        // A receipt that does not tell says what to do itself.
-        if e.outcome_unknown && e.kind != ErrorKind::Receipt {
-            write!(
-                f,
-                "; it is not known whether the service took and billed this: look for the agent in the account before sending anew"
-            )?;
-            if let Some(key) = &e.idempotency_key {
-                write!(f, ", or send the same again with idempotency key {key} where keys are honoured")?;
+        if e.outcome_unknown {
+            write!(f, "; it is not known whether the service took and billed this: ")?;
+            match (&e.receipt, &e.idempotency_key) {
+                (Some(_), _) if e.repeat_is_safe => write!(f, "the same call again settles it")?,
+                (Some(_), _) => {
+                    write!(
+                        f,
+                        "look for the agent in the account, or, if no call runs, delete the receipt and pay again"
+                    )?;
+                }
+                (None, key) => {
+                    write!(f, "look for the agent in the account before sending anew")?;
+                    if let Some(key) = key {
+                        write!(
+                            f,
+                            ", or send the same again with idempotency key {} where keys are honoured",
+                            OneLine(key)
+                        )?;
+                    }
+                }
             }
+        }
+        if let Some(receipt) = e.receipt.as_ref().filter(|_| e.kind != ErrorKind::Receipt) {
+            write!(f, " [receipt {}]", OneLine(&receipt.display().to_string()))?;
         }
         if let Some(id) = &e.request_id {
             write!(f, " [request {}]", OneLine(id))?;

@@ -56,8 +56,8 @@ impl Fnv1a {
         }
     }
 
-    /// A value as what it means: neither the order of an object's fields nor the way a number is
-    /// written counts, which serde_json leaves to its features and versions.
+    /// A value as what it means: neither the order of an object's fields nor the digits of a fraction
+    /// count, which serde_json leaves to its features and versions.
     fn json(&mut self, value: &Value) {
         match value {
             Value::Null => self.write(b"n"),

@@ -294,7 +294,7 @@ pub(crate) struct Key {
     pub sent_before: Option<Duration>,
 }
 
-fn check_key(key: &str) -> Result<String> {
+pub(crate) fn check_key(key: &str) -> Result<String> {
     if (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) {
         Ok(key.into())
     } else {

@@ -11,7 +11,7 @@ use crate::agent::{Agent, Status};
 use crate::api::{Api, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fingerprint::fingerprints;
-use crate::generate::{GenerateRequest, Generation, Key};
+use crate::generate::{GenerateRequest, Generation, Key, check_key};
 use crate::retry;
 use crate::wait::{Wait, Watch};
 
@@ -21,12 +21,11 @@ const FORMAT: u64 = 1;
 /// No receipt is longer: it holds two answers of a MiB, whose numbers may take four times as much here.
 const LONGEST: u64 = 8 * 1024 * 1024;
 
-/// One that is longer than this is written without line breaks and indents, which are without a bound.
-const LONGEST_PRETTY: usize = 1024 * 1024;
-
 /// A key without an agent may be another process still at it, for so long and for as long as the
 /// upload takes at a MiB a second. After that, a crash is what it looks like.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const TOO_OLD: &str = "the service may no longer know a key that is older than 23 h";
 
 /// How often to look whether the other process has got further.
 const LOOK: Duration = Duration::from_millis(200);
@@ -49,8 +48,9 @@ impl Api {
     /// - A generate that was certainly not taken leaves no receipt; one whose generation is known to have
     ///   failed, from [`ensure_agent`](Api::ensure_agent), is replaced, **which is billed**.
     ///
-    /// Delete the receipt to pay for another agent. Beside it there may be files of its name with another
-    /// ending while a call runs, and after a crash.
+    /// Delete the receipt to pay for another agent. It knows nothing of accounts: a crash is mended with
+    /// the secret of the next call. Beside it there may be files of its name with another ending while a
+    /// call runs, and after a crash, when the next call may take 10 s longer.
     ///
     /// ```no_run
     /// use bithuman::{Api, GenerateRequest};
@@ -116,8 +116,8 @@ impl Api {
                 e.last_seen = Some(agent);
             })),
             (Ok(agent), _) => Ok(agent),
-            (Err(error), _) => Err(told(error).with(|e| {
-                if e.kind == ErrorKind::GenerationFailed {
+            (Err(error), recorded) => Err(told(error).with(|e| {
+                if e.kind == ErrorKind::GenerationFailed && matches!(recorded, Some(Ok(true))) {
                     e.what += match request.own_key() {
                         Some(_) => " (choose another idempotency key to pay for another try)",
                         None => " (the same call again pays for another try)",
@@ -137,6 +137,8 @@ struct Receipt {
     idempotency_key: String,
     /// In Unix seconds.
     first_sent_unix: u64,
+    /// How many calls have sent it, or were about to.
+    calls: u32,
     /// The fingerprint of each field.
     request: BTreeMap<String, String>,
     /// The service's answer, once there was one.
@@ -168,9 +170,9 @@ impl Receipt {
     fn parse(text: &[u8]) -> std::result::Result<Self, String> {
         let value: Value = serde_json::from_slice(text).unwrap_or_default();
         let receipt = match value.get("format").and_then(Value::as_u64) {
-            Some(FORMAT) => Receipt::deserialize(value).ok(),
+            Some(FORMAT) => Receipt::deserialize(value).ok().filter(|r| check_key(&r.idempotency_key).is_ok()),
             Some(newer @ 2..) => {
-                return Err(format!("is of format {newer}, which a later version of bithuman wrote: update this one"));
+                return Err(format!("is of format {newer}, which a later version of bithuman wrote: update bithuman"));
             }
             _ => None,
         };
@@ -181,14 +183,11 @@ impl Receipt {
 
     /// Only what can be read back: it may be the only trace of what is paid.
     fn to_text(&self) -> io::Result<Vec<u8>> {
-        let mut text = serde_json::to_vec_pretty(self)?;
-        if text.len() > LONGEST_PRETTY {
-            text = serde_json::to_vec(self)?;
-        }
-        match Receipt::parse(&text) {
-            Ok(_) if text.len() as u64 <= LONGEST => Ok(text),
-            _ => Err(io::Error::other("the service's answer is too long or too deep")),
-        }
+        let fits = |text: &Vec<u8>| text.len() as u64 <= LONGEST;
+        // There is no bound to what the indents of a small answer may take.
+        let text = Some(serde_json::to_vec_pretty(self)?).filter(fits).map_or_else(|| serde_json::to_vec(self), Ok)?;
+        let is_good = fits(&text) && Receipt::parse(&text).is_ok();
+        is_good.then_some(text).ok_or_else(|| io::Error::other("the service's answer is too long or too deep"))
     }
 
     /// What to do for a call that would write `wanted` now. `own_key`: the caller chose its key.
@@ -229,15 +228,19 @@ impl Receipt {
             None => Step::Unknown("the clock of this machine was set back"),
             Some(_) if !honored => Step::Unknown("the service is not known to honour idempotency keys"),
             Some(age) if retry::may_resend(true, honored, age) => Step::Resend(age),
-            Some(_) => Step::Unknown("the service no longer knows a key that is older than 23 h"),
+            Some(_) => Step::Unknown(TOO_OLD),
         }
     }
 
     /// How far it is. A number with a fraction may not be quite the same once read back, so receipts
     /// are told apart by this.
-    fn stage(&self) -> (&str, Option<&str>, Option<&Status>) {
-        let agent_id = self.generation.as_ref().map(|generation| generation.agent_id.as_str());
-        (&self.idempotency_key, agent_id, self.agent.as_ref().map(|agent| &agent.status))
+    fn stage(&self) -> (&str, u32, Option<&str>, Option<&Status>) {
+        let ended = self.agent.as_ref().filter(|agent| agent.is_finished());
+        (&self.idempotency_key, self.calls, self.agent_id(), ended.map(|agent| &agent.status))
+    }
+
+    fn agent_id(&self) -> Option<&str> {
+        self.generation.as_ref().map(|generation| generation.agent_id.as_str())
     }
 }
 
@@ -265,6 +268,15 @@ impl<'a> Store<'a> {
         self.fail(what).with(|e| e.source = Some(error.into()))
     }
 
+    /// An outcome that nobody knows, for this reason.
+    fn unknown(&self, why: &str, key: String) -> Error {
+        let what = format!("has a key and no agent: a call got no answer, crashed, or still runs, and {why}");
+        self.fail(&what).with(|e| {
+            (e.idempotency_key, e.receipt) = (Some(key), Some(self.path.clone()));
+            (e.outcome_unknown, e.repeat_is_safe) = (true, false);
+        })
+    }
+
     /// A receipt with its generation: as found, or after sending.
     fn obtain(&self, request: &GenerateRequest, deadline: Option<Duration>) -> Result<(Receipt, Generation)> {
         let Shared { transport, clock, idempotency_honored: honored, .. } = &*self.api.shared;
@@ -272,42 +284,54 @@ impl<'a> Store<'a> {
         let prints = fingerprints(request.fields(), &mut body).map_err(|error| error.with(|e| e.call = "generate"))?;
         let patience = PATIENCE + Duration::from_secs(body.len() / (1024 * 1024));
         let mut waited = Duration::ZERO;
-        let mut lost = false;
         // The key whose failure this call is to make good.
         let mut failed = None;
         let (receipt, sent_before) = loop {
             self.check_running()?;
+            let since = self.api.age();
             let wanted = Receipt {
                 format: FORMAT,
                 base_url: transport.base_url().into(),
                 idempotency_key: key.clone(),
                 first_sent_unix: clock.wall_time().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+                calls: 1,
                 request: prints.clone(),
                 generation: None,
                 agent: None,
             };
-            let found = match self.read() {
-                // Where there are no links, the winner's may not be whole yet.
-                Err(error) if !lost || waited >= patience => return Err(error),
-                found => found.ok().flatten(),
-            };
             let may_wait = Some(patience).filter(|patience| waited < *patience);
+            let found = self.read(&self.path)?;
             let step = match &found {
                 Some(found) => found.step(&wanted, request.own_key().is_some(), *honored, may_wait),
                 None if self.place(&wanted, &self.path)? => break (wanted, None),
                 None if may_wait.is_none() => return Err(self.fail("cannot be made: something else is there")),
-                None => {
-                    lost = true;
-                    Step::Wait
-                }
+                None => Step::Wait,
             };
-            match (step, found) {
-                (Step::Return(generation), Some(found)) => {
+            // The answer may have been on its way into the receipt when a call crashed.
+            let left = self.read(&self.beside("new")).ok().flatten();
+            let left =
+                left.filter(|left| found.as_ref().is_some_and(|found| found.idempotency_key == left.idempotency_key));
+            let left = left.and_then(|left| left.generation);
+            match (step, found, left) {
+                (Step::Return(generation), Some(found), _) => {
                     return Ok((found, Generation { replayed: true, ..generation }));
                 }
-                // A receipt that cannot be written is to be known before sending, not after.
-                (Step::Resend(age), Some(found)) if self.swap(&found, Some(&found))? => break (found, Some(age)),
-                (Step::Anew(generation), Some(found)) => {
+                (Step::Resend(_) | Step::Unknown(_), Some(found), Some(generation)) => {
+                    return Ok((self.record(&found, &generation)?, Generation { replayed: true, ..generation }));
+                }
+                (Step::Resend(age), Some(found), None) => {
+                    // Marked: a call that is refused now must not take the receipt away from this one.
+                    // And a receipt that cannot be written is to be known before sending, not after.
+                    let marked = Receipt { calls: found.calls.saturating_add(1), ..found.clone() };
+                    if self.swap(&found, Some(&marked))? {
+                        let age = age.saturating_add(since());
+                        if !retry::may_resend(true, *honored, age) {
+                            return Err(self.unknown(TOO_OLD, found.idempotency_key));
+                        }
+                        break (marked, Some(age));
+                    }
+                }
+                (Step::Anew(generation), Some(found), _) => {
                     if *failed.get_or_insert_with(|| found.idempotency_key.clone()) != found.idempotency_key {
                         // Another call has begun anew meanwhile, and that failed too: to be told, not paid for.
                         return Ok((found, Generation { replayed: true, ..generation }));
@@ -316,21 +340,11 @@ impl<'a> Store<'a> {
                         break (wanted, None);
                     }
                 }
-                (Step::Refuse(what), _) => return Err(self.fail(&what)),
-                (Step::Unknown(why), Some(found)) => {
-                    let what = format!(
-                        "has a key and no agent: a call crashed, or still runs, and {why}; it is not known whether the \
-                         service took and billed it: look for the agent in the account, or delete the receipt and pay again"
-                    );
-                    return Err(self.fail(&what).with(|e| {
-                        e.idempotency_key = Some(found.idempotency_key);
-                        e.outcome_unknown = true;
-                    }));
-                }
+                (Step::Refuse(what), ..) => return Err(self.fail(&what)),
+                (Step::Unknown(why), Some(found), None) => return Err(self.unknown(why, found.idempotency_key)),
                 _ if deadline.is_some_and(|deadline| deadline <= clock.now()) => {
-                    return Err(self
-                        .fail("is being written by another process, or by one that crashed")
-                        .with(|e| e.kind = ErrorKind::WaitTimedOut));
+                    let what = "is being written by another process, or by one that crashed";
+                    return Err(self.fail(what).with(|e| e.kind = ErrorKind::WaitTimedOut));
                 }
                 _ => {
                     clock.sleep(LOOK);
@@ -341,14 +355,8 @@ impl<'a> Store<'a> {
 
         let key = Key { text: receipt.idempotency_key.clone(), is_kept: true, sent_before };
         match self.api.submit(&key, &mut body, deadline) {
-            Ok(generation) => {
-                let paid = Receipt { generation: Some(generation.clone()), ..receipt.clone() };
-                self.record(&receipt, &paid, &generation)?;
-                Ok((paid, generation))
-            }
-            Err(error) if error.outcome_unknown() => {
-                Err(error.with(|e| e.what += &format!(" (receipt {})", self.path.display())))
-            }
+            Ok(generation) => Ok((self.record(&receipt, &generation)?, generation)),
+            Err(error) if error.outcome_unknown() => Err(error.with(|e| e.receipt = Some(self.path.clone()))),
             // Nothing was taken, so there is nothing to remember.
             Err(error) => Err(match self.swap(&receipt, None) {
                 Ok(_) => error,
@@ -358,17 +366,22 @@ impl<'a> Store<'a> {
     }
 
     /// What is paid for must be found again.
-    fn record(&self, receipt: &Receipt, paid: &Receipt, generation: &Generation) -> Result<()> {
-        let recorded = self.swap(receipt, Some(paid)).and_then(|swapped| match swapped {
-            true => Ok(()),
-            // Another process may have sent the same key and been quicker, or been refused.
-            false => match self.read()? {
-                Some(found) if found.stage().1 == paid.stage().1 => Ok(()),
-                None if self.place(paid, &self.path)? => Ok(()),
-                _ => Err(self.fail("was changed meanwhile")),
-            },
-        });
-        recorded.map_err(|error| {
+    fn record(&self, receipt: &Receipt, generation: &Generation) -> Result<Receipt> {
+        let paid = |found: &Receipt| Receipt { generation: Some(generation.clone()), ..found.clone() };
+        let recorded = || loop {
+            match self.read(&self.path)? {
+                // Another process has sent the same key and was quicker, or refused.
+                Some(found) if found.agent_id() == Some(&generation.agent_id) => return Ok(found),
+                None if self.place(&paid(receipt), &self.path)? => return Ok(paid(receipt)),
+                Some(found) if found.agent_id().is_none() && found.idempotency_key == receipt.idempotency_key => {
+                    if self.swap(&found, Some(&paid(&found)))? {
+                        return Ok(paid(&found));
+                    }
+                }
+                _ => return Err(self.fail("was changed meanwhile")),
+            }
+        };
+        recorded().map_err(|error| {
             error.with(|e| {
                 e.what += "; the service has taken the request, and the receipt does not tell its agent";
                 e.agent_id = Some(generation.agent_id.clone());
@@ -384,11 +397,11 @@ impl<'a> Store<'a> {
         }
     }
 
-    fn read(&self) -> Result<Option<Receipt>> {
+    fn read(&self, path: &Path) -> Result<Option<Receipt>> {
         let mut text = Vec::new();
         // Asked before opening: to open a FIFO waits for its writer.
-        let read = fs::metadata(&self.path).and_then(|kind| match kind.is_file() {
-            true => File::open(&self.path)?.take(LONGEST).read_to_end(&mut text),
+        let read = fs::metadata(path).and_then(|kind| match kind.is_file() {
+            true => File::open(path)?.take(LONGEST).read_to_end(&mut text),
             false => Err(io::Error::other("not a regular file")),
         });
         match read {
@@ -400,33 +413,36 @@ impl<'a> Store<'a> {
 
     /// Puts a receipt where nothing is, durably: of two processes only one does.
     fn place(&self, receipt: &Receipt, path: &Path) -> Result<bool> {
+        let cannot = |error| self.cannot("cannot be written", error);
+        let text = receipt.to_text().map_err(cannot)?;
         let aside = self.beside(&format!("{:016x}", retry::random()));
-        let placed = receipt.to_text().and_then(|text| {
-            write_new(&aside, &text)?;
-            match (self.link)(&aside, path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => write_new(path, &text),
-                linked => linked,
-            }
+        let placed = write_new(&aside, &text).and_then(|()| match (self.link)(&aside, path) {
+            // There are no links. What others read there must be whole, so it is renamed into place.
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists && path != self.path => write_new(path, &text),
+            linked => linked,
         });
         let _ = fs::remove_file(&aside);
         match placed.and_then(|()| self.sync().inspect_err(|_| drop(fs::remove_file(path)))) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(self.cannot("cannot be written", error)),
+            Err(_) if path == self.path => self.swap(None, Some(receipt)),
+            Err(error) => Err(cannot(error)),
         }
     }
 
-    /// Replaces or removes the receipt if it still is what it was, and tells whether it now is as wanted.
+    /// Makes, replaces or removes the receipt if it still is what it was, and tells whether it did.
     ///
     /// The replacement waits under a name that only one process can take, so that nothing changes
     /// between the look and the rename. One that crashed leaves it there.
-    fn swap(&self, was: &Receipt, next: Option<&Receipt>) -> Result<bool> {
+    fn swap<'r>(&self, was: impl Into<Option<&'r Receipt>>, next: Option<&'r Receipt>) -> Result<bool> {
+        let was = was.into();
+        let Some(content) = next.or(was) else { return Ok(true) };
         let clock = &self.api.shared.clock;
         let claim = self.beside("new");
         let (mut waited, mut holder) = (Duration::ZERO, None);
         loop {
             let made = fs::symlink_metadata(&claim).ok().map(|claim| claim.modified().ok());
-            if made.is_none() && self.place(next.unwrap_or(was), &claim)? {
+            if made.is_none() && self.place(content, &claim)? {
                 break;
             }
             if made != holder {
@@ -444,18 +460,24 @@ impl<'a> Store<'a> {
             waited += LOOK;
         }
         let is_now = |what: Option<&Receipt>| {
-            let found = self.read()?;
-            Ok(found.as_ref().map(Receipt::stage) == what.map(Receipt::stage))
+            Ok(self.read(&self.path)?.as_ref().map(Receipt::stage) == what.map(Receipt::stage))
         };
+        if !is_now(was).unwrap_or(false) {
+            let _ = fs::remove_file(&claim);
+            return Ok(false);
+        }
         let swapped = match next {
-            _ if !is_now(Some(was)).unwrap_or(false) => fs::remove_file(&claim),
             Some(_) => fs::rename(&claim, &self.path),
             None => fs::remove_file(&self.path).and_then(|()| fs::remove_file(&claim)),
         };
-        match swapped.and_then(|()| self.sync()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.cannot("cannot be replaced", error)),
-            // Who was taken for crashed may have lost the claim to another, and moved that one's.
-            _ => is_now(next),
+        match swapped {
+            // Who was taken for crashed may have lost the claim to another, or moved that one's.
+            Ok(()) if !is_now(next)? => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            swapped => match swapped.and_then(|()| self.sync()) {
+                Ok(()) => Ok(true),
+                Err(error) => Err(self.cannot("cannot be replaced", error)),
+            },
         }
     }
 

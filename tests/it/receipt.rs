@@ -100,6 +100,7 @@ fn pending(url: &str, age: i64) -> Value {
         "base_url": url,
         "idempotency_key": "first",
         "first_sent_unix": TODAY.checked_add_signed(-age).unwrap(),
+        "calls": 1,
         "request": {"prompt": PROMPT},
     })
 }
@@ -194,7 +195,7 @@ fn the_receipt_is_on_disk_before_the_first_byte_with_neither_secret_nor_media() 
     assert_eq!(names, ["agent.json"]);
     let receipt: Value = serde_json::from_str(&text).unwrap();
     let names: Vec<_> = receipt.as_object().unwrap().keys().map(|name| &**name).collect();
-    assert_eq!(names, ["base_url", "first_sent_unix", "format", "idempotency_key", "request"]);
+    assert_eq!(names, ["base_url", "calls", "first_sent_unix", "format", "idempotency_key", "request"]);
     assert_eq!(receipt["base_url"], script.url);
     assert_eq!(receipt["first_sent_unix"], TODAY);
     assert_eq!(receipt["format"], 1);
@@ -455,7 +456,7 @@ fn an_unknown_outcome_stays_unknown_when_the_resend_is_refused() {
         desk.write(&pending(&service.url(), 60));
         let error = honored(&service).generate_once(&desk.path, &small()).unwrap_err();
         assert_outcome(&error, kind, true);
-        assert_eq!(desk.read(), pending(&service.url(), 60));
+        assert_eq!(desk.read(), with(pending(&service.url(), 60), value!({"calls": 2})));
         assert_eq!(honored(&service).generate_once(&desk.path, &small()).unwrap().idempotency_key, "first");
         assert_eq!(keys(&service), ["first", "first"]);
         desk.assert_tidy();
@@ -1178,4 +1179,81 @@ fn a_change_of_others_that_cannot_be_taken_away_ends_the_wait() {
     assert!(error.to_string().contains("delete the file of its name and .new"), "{error}");
     assert!(error.last_seen().is_some_and(bithuman::Agent::is_ready));
     fs::remove_dir(&claim).unwrap();
+}
+
+/// A server that answers once, when it has had these fields written into the receipt.
+fn meanwhile(desk: &Desk, fields: impl Fn(Value) -> Value + Send + Sync + 'static, then: Vec<u8>) -> Script {
+    let path = desk.path.clone();
+    Script::new([act(move |c| {
+        c.request();
+        let receipt: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        fs::write(&path, fields(receipt).to_string()).unwrap();
+        c.send(&then);
+    })])
+}
+
+#[test]
+fn who_is_refused_leaves_the_receipt_to_another_that_has_sent_the_key_meanwhile() {
+    let desk = Desk::new();
+    let sent_again = |receipt| with(receipt, value!({"calls": 2}));
+    let script = meanwhile(&desk, sent_again, json(402, value!({"error": "no", "code": "INSUFFICIENT_BALANCE"})));
+    let error = api_to(&script.url).build().unwrap().generate_once(&desk.path, &small()).unwrap_err();
+    assert_eq!((error.kind(), error.outcome_unknown()), (ErrorKind::InsufficientBalance, false), "{error:?}");
+    assert_eq!(
+        (desk.read()["calls"].as_u64(), desk.read()["idempotency_key"].as_str()),
+        (Some(2), error.idempotency_key())
+    );
+
+    let desk = Desk::new();
+    let script = meanwhile(&desk, sent_again, accepted());
+    let started = api_to(&script.url).build().unwrap().generate_once(&desk.path, &small()).unwrap();
+    assert_eq!(desk.read()["generation"]["agent_id"], value!(started.agent_id));
+    desk.assert_tidy();
+}
+
+#[test]
+fn a_key_that_comes_of_age_before_it_is_sent_is_not_sent() {
+    let desk = Desk::new();
+    let service = Service::new([started()]);
+    desk.write(&pending(&service.url(), 23 * 60 * 60 - 5));
+    // It is waited for 10 s.
+    fs::write(desk.path.with_file_name("agent.json.new"), "left by a crash").unwrap();
+    let error = honored(&service).generate_once(&desk.path, &small()).unwrap_err();
+    assert_outcome(&error, ErrorKind::Receipt, true);
+    assert!(error.to_string().contains("older than 23 h"), "{error}");
+    assert_eq!(service.hits(), 0);
+}
+
+#[test]
+fn an_agent_is_recorded_as_ready_though_another_call_has_seen_it_at_work() {
+    let desk = Desk::new();
+    let path = desk.path.clone();
+    let script = Script::new([
+        answer(with_header(accepted(), "connection", "close")),
+        act(move |c| {
+            c.request();
+            let receipt = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+            write(&path, &receipt, value!({"agent": {"agent_id": ID, "status": "processing"}}));
+            c.send(polled(value!({"status": "ready"})));
+        }),
+    ]);
+    let api = api_to(&script.url).build().unwrap();
+    assert!(api.ensure_agent(&desk.path, &small(), &Wait::new()).unwrap().is_ready());
+    assert_eq!(desk.read()["agent"]["status"], "ready");
+}
+
+#[test]
+fn an_answer_that_a_crash_left_on_its_way_into_the_receipt_is_found() {
+    for honors in [true, false] {
+        let desk = Desk::new();
+        let service = Service::new([started()]);
+        desk.write(&pending(&service.url(), 60));
+        let claim = desk.path.with_file_name("agent.json.new");
+        fs::write(claim, generated(&service.url()).to_string()).unwrap();
+        let api = service.builder().idempotency_honored(honors).build().unwrap();
+        let found = api.generate_once(&desk.path, &small()).unwrap();
+        assert_eq!((found.agent_id.as_str(), found.replayed, service.hits()), (ID, true, 0));
+        assert_eq!(desk.read(), generated(&service.url()));
+        desk.assert_tidy();
+    }
 }

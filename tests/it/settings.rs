@@ -45,7 +45,7 @@ fn base_urls_in_these_forms_are_taken() {
         ("http://127.0.0.1:1", "http://127.0.0.1:1"),
         ("HTTP://127.255.0.9", "http://127.255.0.9"),
         ("http://localhost:8080/x", "http://localhost:8080/x"),
-        ("http://LocalHost", "http://LocalHost"),
+        ("http://LocalHost", "http://localhost"),
         ("http://[::1]:8080", "http://[::1]:8080"),
         ("http://[0:0:0:0:0:0:0:1]", "http://[0:0:0:0:0:0:0:1]"),
     ];
