@@ -334,8 +334,8 @@ impl ApiBuilder {
     pub fn build(self) -> Result<Api> {
         let secret = Secret::new(self.secret)?;
         let base = BaseUrl::parse(&self.base_url)?;
-        if base.is_https && cfg!(not(feature = "rustls")) {
-            return Err(Error::invalid("https needs the feature rustls of this crate"));
+        if base.is_https && cfg!(not(feature = "_tls")) {
+            return Err(Error::invalid(format!("https needs {}", transport::TLS_FEATURES)));
         }
         if !base.is_https && !base.is_loopback && !self.allow_plain_http {
             return Err(Error::invalid(

@@ -9,8 +9,8 @@ use std::time::Duration;
 use ureq::config::{Config, ConfigBuilder};
 use ureq::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use ureq::http::{Response, StatusCode, Uri};
-#[cfg(feature = "rustls")]
-use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+#[cfg(feature = "_tls")]
+use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Proxy, ProxyProtocol, RequestBuilder, SendBody, Timeout};
 
@@ -25,6 +25,9 @@ pub const DEFAULT_BASE_URL: &str = "https://public.api.bithuman.ai";
 
 /// Where the service published in 2026 is. It honours idempotency keys.
 pub const BASE_URL_2026: &str = "https://api.bithuman.ai";
+
+/// What has to be compiled in for https.
+pub(crate) const TLS_FEATURES: &str = "one of the features rustls, native-tls and platform-verifier of bithuman";
 
 /// The longest answer read. The service's own are a few KiB.
 const MAX_ANSWER: u64 = 1024 * 1024;
@@ -98,10 +101,7 @@ impl Transport {
             .timeout_resolve(Some(settings.connect_timeout))
             .timeout_connect(Some(settings.connect_timeout))
             .timeout_send_request(Some(settings.connect_timeout));
-        let config = match &settings.roots {
-            Some(roots) => trust(config, roots),
-            None => config,
-        };
+        let config = trust(config, settings.roots.as_ref());
         Transport { agent: Agent::new_with_config(config.build()), settings, stopped: AtomicBool::new(false) }
     }
 
@@ -312,7 +312,13 @@ impl Transport {
             },
             ureq::Error::Tls(_) | ureq::Error::TlsRequired => (ErrorKind::Tls, no_tls(host, &error)),
             #[cfg(feature = "rustls")]
-            ureq::Error::Rustls(_) | ureq::Error::Pem(_) => (ErrorKind::Tls, no_tls(host, &error)),
+            ureq::Error::Rustls(_) => (ErrorKind::Tls, no_tls(host, &error)),
+            #[cfg(feature = "native-tls")]
+            ureq::Error::NativeTls(error) if error.to_string().contains("unexpected EOF") => {
+                (ErrorKind::Network, format!("the connection to {host} failed"))
+            }
+            #[cfg(feature = "native-tls")]
+            ureq::Error::NativeTls(_) => (ErrorKind::Tls, no_tls(host, &error)),
             ureq::Error::ConnectProxyFailed(_) => (ErrorKind::Network, format!("no way to {host}: the proxy refused")),
             ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) | ureq::Error::BodyStalled => {
                 (ErrorKind::UnexpectedAnswer, format!("the answer from {host} is not valid HTTP"))
@@ -328,19 +334,22 @@ impl Transport {
     }
 }
 
-/// rustls keeps its reasons in types that ureq does not name, so their texts must do.
+/// rustls keeps its reasons in types that ureq does not name, and OpenSSL has none: their texts must do.
 fn no_tls(host: &str, reason: &dyn fmt::Display) -> String {
     let reason = reason.to_string();
+    let untrusted = "its certificate is from an issuer that is not trusted (see root_certificates_pem)";
     let reasons = [
-        ("UnknownIssuer", "its certificate is from an issuer that is not trusted (see root_certificates_pem)"),
-        ("BadSignature", "its certificate is from an issuer that is not trusted (see root_certificates_pem)"),
-        ("CaUsedAsEndEntity", "its certificate is one to sign others with, not one for a server"),
-        ("not valid for name", "its certificate is for another host"),
-        ("certificate expired", "its certificate has expired, or the clock of this machine is wrong"),
-        ("certificate not valid yet", "its certificate is not valid yet, or the clock of this machine is wrong"),
-        ("corrupt message", "it does not speak TLS; is the base URL right?"),
+        (&["UnknownIssuer", "BadSignature", "local issuer", "self-signed", "signature failure"][..], untrusted),
+        (&["CaUsedAsEndEntity"], "its certificate is one to sign others with, not one for a server"),
+        (&["not valid for name", "mismatch"], "its certificate is for another host"),
+        (&["expired"], "its certificate has expired, or the clock of this machine is wrong"),
+        (
+            &["not valid yet", "not yet valid"],
+            "its certificate is not valid yet, or the clock of this machine is wrong",
+        ),
+        (&["corrupt message", "wrong version number"], "it does not speak TLS; is the base URL right?"),
     ];
-    let known = reasons.iter().find(|(text, _)| reason.contains(text));
+    let known = reasons.iter().find(|(texts, _)| texts.iter().any(|text| reason.contains(text)));
     format!("no trusted TLS connection to {host}: {}", known.map_or("the handshake failed", |(_, hint)| hint))
 }
 
@@ -369,9 +378,10 @@ pub(crate) fn proxy(explicit: Option<&str>, base_url: &str, is_loopback: bool) -
         Some(proxy) if base_url.parse().is_ok_and(|uri| proxy.is_no_proxy(&uri)) => Ok(None),
         Some(proxy) => match proxy.protocol() {
             ProxyProtocol::Http => Ok(Some(proxy)),
-            ProxyProtocol::Https if cfg!(feature = "rustls") => Ok(Some(proxy)),
-            ProxyProtocol::Https => unusable("a proxy over https needs the feature rustls of this crate"),
-            _ => unusable("a SOCKS proxy is not supported"),
+            ProxyProtocol::Https if cfg!(feature = "_tls") => Ok(Some(proxy)),
+            ProxyProtocol::Https => unusable(&format!("a proxy over https needs {TLS_FEATURES}")),
+            _ if cfg!(feature = "socks-proxy") => Ok(Some(proxy)),
+            _ => unusable("a SOCKS proxy needs the feature socks-proxy of bithuman"),
         },
         None => unusable("not the URL of a proxy"),
     }
@@ -387,24 +397,31 @@ pub(crate) fn has_good_port(uri: &Uri) -> bool {
 
 type Builder = ConfigBuilder<AgentScope>;
 
-#[cfg(feature = "rustls")]
+#[cfg(feature = "_tls")]
 pub(crate) type Roots = RootCerts;
 
-#[cfg(not(feature = "rustls"))]
+#[cfg(not(feature = "_tls"))]
 pub(crate) type Roots = std::convert::Infallible;
 
-#[cfg(feature = "rustls")]
-fn trust(config: Builder, roots: &Roots) -> Builder {
-    config.tls_config(TlsConfig::builder().root_certs(roots.clone()).build())
+/// TLS as the features have it. ureq panics where it is to use one that is not compiled in, and has
+/// its built-in roots for rustls only.
+#[cfg(feature = "_tls")]
+fn trust(config: Builder, roots: Option<&Roots>) -> Builder {
+    let (provider, own) = match (cfg!(feature = "rustls"), cfg!(feature = "platform-verifier")) {
+        (true, false) => (TlsProvider::Rustls, RootCerts::WebPki),
+        (true, true) => (TlsProvider::Rustls, RootCerts::PlatformVerifier),
+        (false, _) => (TlsProvider::NativeTls, RootCerts::PlatformVerifier),
+    };
+    config.tls_config(TlsConfig::builder().provider(provider).root_certs(roots.cloned().unwrap_or(own)).build())
 }
 
-#[cfg(not(feature = "rustls"))]
-fn trust(_: Builder, roots: &Roots) -> Builder {
-    match *roots {}
+#[cfg(not(feature = "_tls"))]
+fn trust(config: Builder, _: Option<&Roots>) -> Builder {
+    config
 }
 
 /// The certificates in a PEM text.
-#[cfg(feature = "rustls")]
+#[cfg(feature = "_tls")]
 pub(crate) fn roots(pem: &[u8]) -> Result<Roots> {
     let invalid = || Error::invalid("root_certificates_pem: no certificate can be read from it");
     let items = parse_pem(pem).collect::<std::result::Result<Vec<_>, _>>();
@@ -423,7 +440,7 @@ pub(crate) fn roots(pem: &[u8]) -> Result<Roots> {
 }
 
 /// Whether this is one DER sequence and nothing else. rustls passes over what is none in silence.
-#[cfg(feature = "rustls")]
+#[cfg(feature = "_tls")]
 fn is_der(bytes: &[u8]) -> bool {
     let Some((0x30, rest)) = bytes.split_first().map(|(first, rest)| (*first, rest)) else { return false };
     let Some((length, rest)) = rest.split_first() else { return false };
@@ -434,9 +451,9 @@ fn is_der(bytes: &[u8]) -> bool {
     rest.len() == length.iter().fold(0, |all: usize, byte| all << 8 | usize::from(*byte))
 }
 
-#[cfg(not(feature = "rustls"))]
+#[cfg(not(feature = "_tls"))]
 pub(crate) fn roots(_: &[u8]) -> Result<Roots> {
-    Err(Error::invalid("root_certificates_pem needs the feature rustls of this crate"))
+    Err(Error::invalid(format!("root_certificates_pem needs {TLS_FEATURES}")))
 }
 
 /// Whether the connection was there and broke.

@@ -24,7 +24,7 @@ fn with_url(url: &str) -> ApiBuilder {
     Api::builder().secret(SECRET).base_url(url)
 }
 
-#[cfg(feature = "rustls")]
+#[cfg(feature = "_tls")]
 #[test]
 fn the_default_service_is_that_of_the_document() {
     let shown = "Api { base_url: \"https://public.api.bithuman.ai\", .. }";
@@ -32,7 +32,7 @@ fn the_default_service_is_that_of_the_document() {
     assert_eq!(format!("{:?}", Api::builder().secret(SECRET).build().unwrap()), shown);
 }
 
-#[cfg(feature = "rustls")]
+#[cfg(feature = "_tls")]
 #[test]
 fn base_urls_in_these_forms_are_taken() {
     let rows = [
@@ -127,7 +127,7 @@ fn plain_http_goes_to_this_machine_only_unless_allowed() {
     }
 }
 
-#[cfg(not(feature = "rustls"))]
+#[cfg(not(feature = "_tls"))]
 #[test]
 fn https_without_tls_is_refused() {
     assert!(refused(Api::new(SECRET).unwrap_err()).contains("rustls"));
@@ -181,7 +181,7 @@ fn the_environment_names_the_service() {
     assert_eq!(request.header("api-secret"), Some(SECRET));
 }
 
-#[cfg(feature = "rustls")]
+#[cfg(feature = "_tls")]
 #[test]
 fn the_environment_needs_only_a_secret() {
     for variables in

@@ -67,7 +67,7 @@ fn a_host_that_cannot_be_looked_up_is_named() {
     });
 }
 
-#[cfg(feature = "rustls")]
+#[cfg(feature = "_tls")]
 #[test]
 fn https_to_a_server_without_tls_is_a_tls_error_and_sends_nothing() {
     let service = Service::new([started()]);

@@ -1,5 +1,5 @@
 // Without a TLS feature an https base URL is refused.
-#![cfg(feature = "rustls")]
+#![cfg(feature = "_tls")]
 
 use super::*;
 
