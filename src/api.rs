@@ -275,8 +275,9 @@ impl ApiBuilder {
         self
     }
 
-    /// A proxy to go through, http or https: `http://user:password@host:port`. SOCKS is not supported.
-    /// A base URL on this machine takes none.
+    /// A proxy to go through: `http://user:password@host:port`, or `https`; with the feature `socks-proxy`
+    /// also `socks4`, `socks4a`, `socks5` and `socks5h`, of which `socks4` and `socks5` are told an
+    /// address that is looked up here. A base URL on this machine takes none.
     ///
     /// A proxy that answers drop by drop is waited for beyond the connect time-out, which ureq gives
     /// each read of its answer.
@@ -289,8 +290,9 @@ impl ApiBuilder {
         self
     }
 
-    /// The root certificates to trust, as PEM, **instead of** those built in: for a gateway with a
-    /// certificate of its own. Default: Mozilla's, built in.
+    /// The root certificates to trust, as PEM, **instead of** all others: for a gateway with a
+    /// certificate of its own. Default: Mozilla's, built in; the system's with the feature
+    /// `platform-verifier`, or with `native-tls` and not `rustls`.
     pub fn root_certificates_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.root_certificates = Some(pem.into());
         self
@@ -329,7 +331,7 @@ impl ApiBuilder {
     ///
     /// `InvalidInput` if the secret is missing or cannot be sent in a header; if the base URL is
     /// not one, has a user, query or fragment, is plain http to another machine, or is https
-    /// without a TLS feature; for a time-out of zero; if the user agent cannot be sent; if the proxy,
+    /// without a [TLS feature](crate#features); for a time-out of zero; if the user agent cannot be sent; if the proxy,
     /// or that of the environment, cannot be used; or if there is no certificate in the PEM.
     pub fn build(self) -> Result<Api> {
         let secret = Secret::new(self.secret)?;

@@ -92,8 +92,14 @@
 //!
 //! # Features
 //!
-//! - `rustls` (default): https, with rustls, ring and Mozilla's root certificates built in.
-//!   Without it only plain http works: to this machine, or where it is allowed.
+//! - `rustls` (default): https with rustls, ring and Mozilla's root certificates built in.
+//! - `platform-verifier`: rustls with the system's root certificates and rules instead.
+//! - `native-tls`: https with the system's TLS library (OpenSSL on Linux, where its headers are needed
+//!   to build) and root certificates. Where `rustls` is on too, that is what is used.
+//! - `socks-proxy`: SOCKS proxies.
+//!
+//! Without the first three only plain http works: to this machine, such as to a local TLS terminator,
+//! or where it is [allowed](ApiBuilder::allow_plain_http).
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -298,12 +298,6 @@ fn a_proxy_that_cannot_be_used_is_refused() {
     for url in [
         "nonsense://x",
         "ftp://user:canary-password@127.0.0.1:1",
-        "socks5://127.0.0.1:1",
-        "socks5://user:canary-password@127.0.0.1:1",
-        "socks5h://127.0.0.1:1",
-        "socks4://127.0.0.1:1",
-        "socks4a://127.0.0.1:1",
-        "socks://127.0.0.1:1",
         "",
         " ",
         "http://",
@@ -320,6 +314,72 @@ fn a_proxy_that_cannot_be_used_is_refused() {
     }
 }
 
+const SOCKS: [&str; 6] = [
+    "socks5://127.0.0.1:1",
+    "socks5://user:canary-password@127.0.0.1:1",
+    "socks5h://127.0.0.1:1",
+    "socks4://127.0.0.1:1",
+    "socks4a://127.0.0.1:1",
+    "socks://127.0.0.1:1",
+];
+
+#[cfg(not(feature = "socks-proxy"))]
+#[test]
+fn a_socks_proxy_needs_its_feature() {
+    for url in SOCKS {
+        let error = elsewhere().proxy(url).build().expect_err(url);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{url}: {error:?}");
+        assert!(error.to_string().contains("socks-proxy"), "{url}: {error}");
+        assert_no_password(url, &printed(&error));
+    }
+}
+
+#[cfg(feature = "socks-proxy")]
+#[test]
+fn a_socks_proxy_that_is_not_there_is_trouble_of_the_network() {
+    for url in SOCKS {
+        let api = elsewhere().base_url("http://192.0.2.1").proxy(url).build().unwrap();
+        for error in both_fail(api) {
+            assert_eq!((error.kind(), error.outcome_unknown()), (ErrorKind::Network, false), "{url}: {error:?}");
+            assert!(error.to_string().contains("192.0.2.1 through the proxy 127.0.0.1:1"), "{url}: {error}");
+            assert_no_password(url, &printed(&error));
+        }
+    }
+}
+
+#[cfg(feature = "socks-proxy")]
+#[test]
+fn a_request_goes_through_a_socks_proxy_which_looks_up_the_host() {
+    use std::io::Read;
+
+    fn read<const N: usize>(c: &mut Connection) -> [u8; N] {
+        let mut bytes = [0; N];
+        c.stream.read_exact(&mut bytes).unwrap();
+        bytes
+    }
+    // As in RFC 1928 and 1929: version 5, user and password, connect to a name.
+    let proxy = Script::new([act(|c| {
+        let [5, methods] = read(c) else { panic!("not version 5") };
+        for _ in 0..methods {
+            read::<1>(c);
+        }
+        c.send([5, 2]);
+        assert_eq!(&read::<22>(c), b"\x01\x04user\x0fcanary-password");
+        c.send([1, 0]);
+        assert_eq!(&read::<22>(c), b"\x05\x01\x00\x03\x0fservice.example\x00\x50");
+        c.send([5, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        let heard = c.request().unwrap();
+        c.send(if heard.head.starts_with("POST") { accepted() } else { ready() });
+    })]);
+    let api = elsewhere().proxy(format!("socks5h://user:{PASSWORD}@{}", proxy.address)).build().unwrap();
+    unless_it_hangs(move || {
+        assert!(api.status(ID).unwrap().is_ready());
+        assert_eq!(api.generate(&small()).unwrap().agent_id, ID);
+    });
+    assert_eq!(proxy.connections(), 2);
+    assert!(proxy.heard().iter().all(|heard| !heard.head.contains(PASSWORD) && heard.head.contains(SECRET)));
+}
+
 #[test]
 fn a_proxy_with_a_bad_port_is_refused() {
     // ureq would take the default port.
@@ -333,7 +393,7 @@ fn a_proxy_with_a_bad_port_is_refused() {
 #[test]
 fn a_variable_that_cannot_be_used_is_refused() {
     let name = "a_variable_that_cannot_be_used_is_refused";
-    let urls = ["nonsense://user:canary-password@x", "socks5://user:canary-password@127.0.0.1:1", "http://"];
+    let urls = ["nonsense://user:canary-password@x", "ftp://user:canary-password@127.0.0.1:1", "http://"];
     let [first @ .., last] = VARIABLES;
     // What comes later in ureq's order does not stand in for it.
     let cases: Vec<_> =

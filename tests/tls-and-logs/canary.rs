@@ -279,7 +279,7 @@ fn no_bad_setting_shows_a_canary() {
         ("base URL", builder().base_url(format!("https://a.example/?s={SECRET}"))),
         ("base URL", builder().base_url(format!("ftp://{SECRET}"))),
         ("user agent", builder().user_agent(format!("{SECRET}\n"))),
-        ("proxy", builder().proxy(format!("socks5://user:{PASSWORD}@127.0.0.1:1"))),
+        ("proxy", builder().proxy(format!("ftp://user:{PASSWORD}@127.0.0.1:1"))),
         ("proxy", builder().proxy(format!("nonsense://user:{PASSWORD}@x"))),
         ("roots", builder().root_certificates_pem(SECRET)),
     ] {
