@@ -1,6 +1,7 @@
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeOwned, Error};
+use serde::de::{DeserializeOwned, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
@@ -88,36 +89,90 @@ impl Agent {
     pub fn is_finished(&self) -> bool {
         self.is_ready() || self.is_failed()
     }
+}
 
-    /// `None` without the strings that make an agent.
-    pub(crate) fn from_map(mut map: Map<String, Value>) -> Option<Self> {
-        Some(Agent {
-            agent_id: take(&mut map, "agent_id")?,
-            status: take(&mut map, "status")?,
-            event_type: take(&mut map, "event_type"),
-            error_message: take(&mut map, "error_message"),
-            created_at: take(&mut map, "created_at"),
-            updated_at: take(&mut map, "updated_at"),
-            system_prompt: take(&mut map, "system_prompt"),
-            image_url: take(&mut map, "image_url"),
-            video_url: take(&mut map, "video_url"),
-            name: take(&mut map, "name"),
-            model_url: take(&mut map, "model_url"),
-            progress: take(&mut map, "progress"),
-            progress_msg: take(&mut map, "progress_msg"),
-            current_step: take(&mut map, "current_step"),
-            supported_models: take(&mut map, "supported_models"),
-            voice_id: take(&mut map, "voice_id"),
-            description: take(&mut map, "description"),
-            extra: map,
-        })
+/// The fields that are texts, in the order of the struct.
+const TEXTS: [&str; 13] = [
+    "event_type",
+    "error_message",
+    "created_at",
+    "updated_at",
+    "system_prompt",
+    "image_url",
+    "video_url",
+    "name",
+    "model_url",
+    "progress_msg",
+    "current_step",
+    "voice_id",
+    "description",
+];
+
+/// Straight from the text: to build a map first, and to take the fields out of it, takes three times as
+/// long.
+impl<'de> Deserialize<'de> for Agent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields)
     }
 }
 
-impl<'de> Deserialize<'de> for Agent {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Agent::from_map(Map::deserialize(deserializer)?)
-            .ok_or_else(|| D::Error::custom("an agent needs the strings agent_id and status"))
+struct Fields;
+
+/// The name of a field, which need not be copied to be compared.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Agent;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an agent")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Agent, A::Error> {
+        let (mut agent_id, mut status, mut progress, mut supported_models) = (None, None, None, None);
+        let mut texts: [Option<String>; TEXTS.len()] = Default::default();
+        let mut extra = Map::new();
+        while let Some(Name(name)) = map.next_key()? {
+            let mut text = TEXTS.iter().zip(&mut texts).find(|(text, _)| **text == name).map(|(_, text)| text);
+            match (&*name, map.next_value()?, &mut text) {
+                (_, Value::String(value), Some(text)) => **text = Some(value),
+                ("agent_id", Value::String(id), _) => agent_id = Some(id),
+                ("status", Value::String(word), _) => status = Some(Status::from(word)),
+                ("progress", Value::Number(number), _) => progress = number.as_f64(),
+                ("supported_models", Value::Array(models), _) if models.iter().all(Value::is_string) => {
+                    supported_models = serde_json::from_value(Value::Array(models)).ok();
+                }
+                (_, Value::Null, Some(_))
+                | ("agent_id" | "status" | "progress" | "supported_models", Value::Null, _) => {}
+                (_, other, _) => drop(extra.insert(name.into(), other)),
+            }
+        }
+        let (Some(agent_id), Some(status)) = (agent_id, status) else {
+            return Err(A::Error::custom("an agent needs the strings agent_id and status"));
+        };
+        let [event_type, error_message, created_at, updated_at, system_prompt, texts @ ..] = texts;
+        let [image_url, video_url, name, model_url, progress_msg, current_step, voice_id, description] = texts;
+        Ok(Agent {
+            agent_id,
+            status,
+            event_type,
+            error_message,
+            created_at,
+            updated_at,
+            system_prompt,
+            image_url,
+            video_url,
+            name,
+            model_url,
+            progress,
+            progress_msg,
+            current_step,
+            supported_models,
+            voice_id,
+            description,
+            extra,
+        })
     }
 }
 

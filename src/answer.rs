@@ -1,4 +1,7 @@
+use std::str;
+
 use serde_json::{Map, Value};
+use ureq::http::HeaderMap;
 
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::retry;
@@ -7,11 +10,15 @@ use crate::secret::Secret;
 /// What an answer says before its body.
 pub(crate) struct Head {
     pub status: u16,
-    pub request_id: Option<String>,
-    pub retry_after: Option<String>,
-    pub location: Option<String>,
-    /// `Idempotency-Replayed: true`.
-    pub is_replayed: bool,
+    pub headers: HeaderMap,
+}
+
+/// An answer as it came.
+pub(crate) struct Received {
+    pub head: Head,
+    pub body: Vec<u8>,
+    /// Why it broke off, where it did.
+    pub cut: Option<Error>,
 }
 
 /// The answer to a request that the service did not refuse.
@@ -22,37 +29,56 @@ pub(crate) struct Answer {
     pub cut: Option<Error>,
 }
 
-impl Head {
+impl Received {
+    /// Reads the answer that is expected, if that is what came and there is nothing to mask in it.
+    pub fn quick<T>(&self, read: impl FnOnce(&str) -> Option<T>, secret: &Secret) -> Option<T> {
+        let text = str::from_utf8(&self.body).ok()?;
+        let is_plain = self.head.status == 200 && self.cut.is_none() && !secret.may_be_in(text);
+        is_plain.then(|| read(text)).flatten()
+    }
+
     /// Tells what the answer means. The status comes first: a body is a hint.
-    pub fn decode(self, body: &[u8], cut: Option<Error>, secret: &Secret) -> Result<Answer> {
-        let is_good = (200..300).contains(&self.status);
+    pub fn decode(self, secret: &Secret) -> Result<Answer> {
+        let Received { head, body, cut } = self;
+        let is_good = (200..300).contains(&head.status);
         // As any value first: serde_json's words about another type would quote it, the secret included.
-        let error = match serde_json::from_slice(body) {
+        let error = match serde_json::from_slice(&body) {
             Ok(Value::Object(mut json)) if is_good && json.get("success") != Some(&Value::Bool(false)) => {
                 secret.mask_fields(&mut json);
-                let cut = cut.map(|error| error.with(|e| self.describe(e)));
-                return Ok(Answer { head: self, json, cut });
+                let cut = cut.map(|error| error.with(|e| head.describe(e)));
+                return Ok(Answer { head, json, cut });
             }
-            Ok(Value::Object(json)) => refusal(&self, &json),
+            Ok(Value::Object(json)) => refusal(&head, &json),
             json if is_good => cut.unwrap_or_else(|| {
                 let what = "the answer is not the JSON object the service documents";
                 Error::new(ErrorKind::UnexpectedAnswer, what).with(|e| e.source = json.err().map(|error| error.into()))
             }),
-            _ => refusal(&self, &Map::new()),
+            _ => refusal(&head, &Map::new()),
         };
         Err(error.with(|e| {
-            self.describe(e);
+            head.describe(e);
             if e.code.is_none() && e.message.is_none() && e.details.is_none() {
-                e.message = Some(String::from_utf8_lossy(body).trim().into()).filter(|text: &String| !text.is_empty());
+                e.message = Some(String::from_utf8_lossy(&body).trim().into()).filter(|text: &String| !text.is_empty());
             }
         }))
+    }
+}
+
+impl Head {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether the answer is the one to an earlier request with the same key.
+    pub fn is_replayed(&self) -> bool {
+        self.header("idempotency-replayed").is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
     /// What any error about this answer carries.
     pub fn describe(&self, e: &mut Context) {
         e.http_status = Some(self.status);
-        e.request_id = self.request_id.clone();
-        e.retry_after = self.retry_after.as_deref().and_then(retry::parse_retry_after);
+        e.request_id = self.header("x-request-id").map(String::from);
+        e.retry_after = self.header("retry-after").and_then(retry::parse_retry_after);
     }
 }
 
@@ -88,7 +114,7 @@ fn refusal(head: &Head, json: &Map<String, Value>) -> Error {
     let (kind, what) = kind_of(head.status, code.as_deref());
     let what = match head.status {
         300..=399 => {
-            let to = head.location.as_ref().map(|to| format!(" to {to}")).unwrap_or_default();
+            let to = head.header("location").map(|to| format!(" to {to}")).unwrap_or_default();
             format!("{what}{to}; that is not followed, as the secret goes to one host only: is the base URL right?")
         }
         _ => what.into(),

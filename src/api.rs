@@ -1,7 +1,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +44,6 @@ pub struct Api {
 pub(crate) struct Shared {
     pub transport: Transport,
     pub clock: Arc<dyn Clock>,
-    pub answer_timeout: Duration,
     pub idempotency_honored: bool,
     retries: u32,
 }
@@ -133,9 +132,9 @@ impl Api {
         self.shared.clock.wake();
     }
 
-    pub(crate) fn report(&self, event: &Event) {
+    pub(crate) fn report(&self, event: impl FnOnce() -> Event) {
         if let Some(hook) = &self.hook {
-            hook(event);
+            hook(&event());
         }
     }
 
@@ -146,7 +145,7 @@ impl Api {
         let Some(delay) = delay.filter(|_| attempts <= self.shared.retries) else {
             return false;
         };
-        self.report(&Event::Resending { attempts, delay, reason: error.to_string() });
+        self.report(|| Event::Resending { attempts, delay, reason: error.to_string() });
         self.shared.clock.sleep(delay);
         true
     }
@@ -361,18 +360,19 @@ impl ApiBuilder {
         let transport = Transport::new(Settings {
             base_url: base.url,
             host: base.host + &through.unwrap_or_default(),
+            is_address: base.is_address && proxy.is_none(),
             proxy,
             roots,
             secret,
             user_agent: self.user_agent,
             connect_timeout: self.connect_timeout.min(LONGEST),
+            answer_timeout: self.answer_timeout.min(LONGEST),
             upload_timeout: self.upload_timeout.min(LONGEST),
             clock: clock.clone(),
         });
         let shared = Shared {
             transport,
             clock,
-            answer_timeout: self.answer_timeout.min(LONGEST),
             retries: self.retries,
             idempotency_honored: self.idempotency_honored.unwrap_or(is_of_2026),
         };
@@ -396,6 +396,8 @@ struct BaseUrl {
     host: String,
     is_https: bool,
     is_loopback: bool,
+    /// The host is an IP address.
+    is_address: bool,
 }
 
 impl BaseUrl {
@@ -421,21 +423,16 @@ impl BaseUrl {
         if host.is_empty() || !transport::has_good_port(&uri) {
             return Err(invalid("has no host or a bad port"));
         }
+        let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
         let scheme = if is_https { "https" } else { "http" };
         Ok(BaseUrl {
             url: format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')),
             host: authority,
             is_https,
-            is_loopback: is_loopback(host),
+            is_loopback: host.eq_ignore_ascii_case("localhost") || address.is_some_and(|ip| ip.is_loopback()),
+            is_address: address.is_some(),
         })
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let v6 = host.trim_start_matches('[').trim_end_matches(']').parse::<Ipv6Addr>();
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
-        || v6.is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::media::Media;
 use crate::retry;
 use crate::status;
-use crate::transport::Limits;
 
 /// What to make an agent from. Everything is optional; what is not set is not sent.
 ///
@@ -245,17 +244,16 @@ impl Api {
     /// Sends, and sends again where that cannot be a second generate.
     pub(crate) fn submit(&self, key: &Key, body: &mut Body, deadline: Option<Duration>) -> Result<Generation> {
         let honored = self.shared.idempotency_honored;
-        let limits = Limits { answer: self.shared.answer_timeout, deadline };
         let since_now = self.age();
         let age = || key.sent_before.unwrap_or_default().saturating_add(since_now());
         let mut attempts = 0;
         let mut unknown = key.sent_before.is_some();
         loop {
-            let started = self.shared.transport.post("/v1/agent/generate", body, &key.text, limits, |answer| {
+            let started = self.shared.transport.post("/v1/agent/generate", body, &key.text, deadline, |answer| {
                 let mut fields = answer.json.clone();
                 // The last two are this crate's in a Generation; a service that echoes them says nothing new.
                 fields.retain(|name, _| !["success", "idempotency_key", "replayed"].contains(&name.as_str()));
-                Generation::from_map(fields, key.text.clone(), answer.head.is_replayed)
+                Generation::from_map(fields, key.text.clone(), answer.head.is_replayed())
                     .ok_or_else(|| answer.lacks("the answer names no agent"))
             });
             let error = match started {

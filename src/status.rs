@@ -1,15 +1,19 @@
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::agent::Agent;
 use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::transport::Limits;
 
-/// The longest wait for the head of a status: the service answers at once.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The answer to a status as it should be.
+#[derive(Deserialize)]
+struct Told {
+    success: Option<bool>,
+    data: Agent,
+}
 
 impl Api {
     /// Asks once how an agent is: `GET /v1/agent/status/{agent_id}`.
@@ -55,13 +59,17 @@ impl Api {
                 e.agent_id = Some(agent_id.into()).filter(|id: &String| !id.is_empty());
             })
         })?;
-        let limits = Limits { answer: self.shared.answer_timeout.min(ANSWER_TIMEOUT), deadline };
-        let agent = self.shared.transport.get(&path, limits, |answer| {
+        let quick = |body: &str| match serde_json::from_str(body) {
+            Ok(Told { success: None | Some(true), data }) => Some(data),
+            _ => None,
+        };
+        let agent = self.shared.transport.get(&path, deadline, quick, |answer| {
             let mut data = answer.json.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
             if !data.get("agent_id").is_some_and(Value::is_string) {
                 data.insert("agent_id".into(), agent_id.into());
             }
-            Agent::from_map(data).ok_or_else(|| answer.lacks("the answer does not tell the agent's status"))
+            Agent::deserialize(Value::Object(data))
+                .map_err(|_| answer.lacks("the answer does not tell the agent's status"))
         });
         let agent = agent.map_err(|error| {
             error.with(|e| {
@@ -72,7 +80,7 @@ impl Api {
                 }
             })
         })?;
-        self.report(&Event::Polled { agent: Box::new(agent.clone()) });
+        self.report(|| Event::Polled { agent: Box::new(agent.clone()) });
         Ok(agent)
     }
 }

@@ -14,7 +14,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 use ureq::typestate::AgentScope;
 use ureq::{Agent, Proxy, ProxyProtocol, RequestBuilder, SendBody, Timeout};
 
-use crate::answer::{Answer, Head};
+use crate::answer::{Answer, Head, Received};
 use crate::body::Body;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +46,9 @@ const EXPECT_ABOVE: u64 = 1024 * 1024;
 /// of a write the whole time that is left, this is also how late a deadline may be noticed in one.
 const LONGEST_STALL: Duration = Duration::from_secs(60);
 
+/// The longest wait for the head of the answer to a GET: the service answers those at once.
+const LONGEST_GET: Duration = Duration::from_secs(30);
+
 /// The longest an answer's body may take once its head is there.
 const LONGEST_BODY: Duration = Duration::from_secs(60);
 
@@ -56,11 +59,15 @@ pub(crate) struct Settings {
     /// Host and port of the base URL and, if there is one, of the proxy, for messages.
     pub host: String,
     pub proxy: Option<Proxy>,
+    /// What is connected to is an IP address.
+    pub is_address: bool,
     /// Trusted instead of the built-in roots.
     pub roots: Option<Roots>,
     pub secret: Secret,
     pub user_agent: String,
     pub connect_timeout: Duration,
+    /// For the head of the answer, once the request is sent; a GET has less.
+    pub answer_timeout: Duration,
     /// What an upload may take besides what its length does.
     pub upload_timeout: Duration,
     pub clock: Arc<dyn Clock>,
@@ -75,11 +82,11 @@ pub(crate) struct Transport {
 
 /// The time one exchange may take, besides what the settings say.
 #[derive(Clone, Copy)]
-pub(crate) struct Limits {
+struct Limits {
     /// For the head of the answer, once the request is sent.
-    pub answer: Duration,
+    answer: Duration,
     /// The caller's, on the clock.
-    pub deadline: Option<Duration>,
+    deadline: Option<Duration>,
 }
 
 impl Transport {
@@ -98,9 +105,12 @@ impl Transport {
             .timeout_per_write(Some(LONGEST_STALL))
             .max_response_header_size(15 * 1024)
             .proxy(settings.proxy.clone())
-            .timeout_resolve(Some(settings.connect_timeout))
+            // ureq spawns a thread to bound a look-up, even for an address, which needs none.
+            .timeout_resolve(Some(settings.connect_timeout).filter(|_| !settings.is_address))
             .timeout_connect(Some(settings.connect_timeout))
-            .timeout_send_request(Some(settings.connect_timeout));
+            .timeout_send_request(Some(settings.connect_timeout))
+            .timeout_recv_response(Some(settings.answer_timeout.min(LONGEST_GET)))
+            .timeout_recv_body(Some(settings.answer_timeout.min(LONGEST_BODY)));
         let config = trust(config, settings.roots.as_ref());
         Transport { agent: Agent::new_with_config(config.build()), settings, stopped: AtomicBool::new(false) }
     }
@@ -123,7 +133,8 @@ impl Transport {
     fn exchange<T>(
         &self,
         limits: Limits,
-        answer: impl FnOnce() -> Result<Answer>,
+        receive: impl FnOnce() -> Result<Received>,
+        quick: impl FnOnce(&str) -> Option<T>,
         read: impl FnOnce(Answer) -> Result<T>,
     ) -> Result<T> {
         // ureq would look up the host before it noticed.
@@ -133,7 +144,12 @@ impl Transport {
         if self.left(limits).is_some_and(|left| left.is_zero()) {
             return Err(Error::new(ErrorKind::WaitTimedOut, "the time ran out"));
         }
-        let answered = answer().and_then(|mut answer| {
+        let secret = &self.settings.secret;
+        let answered = receive().and_then(|received| {
+            if let Some(read) = received.quick(quick, secret) {
+                return Ok(read);
+            }
+            let mut answer = received.decode(secret)?;
             // An answer that breaks off counts if what came is whole; if not, the break is the trouble.
             let cut = answer.cut.take();
             read(answer).map_err(|error| cut.unwrap_or(error))
@@ -146,7 +162,7 @@ impl Transport {
                     (e.kind, e.what) = (ErrorKind::ShutDown, format!("shut down: {}", e.what));
                 }
                 e.attempts = 1;
-                self.settings.secret.mask_error(e);
+                secret.mask_error(e);
             })
         })
     }
@@ -154,23 +170,36 @@ impl Transport {
     /// Asks once, reads the answer with a bound, and tells what it means.
     ///
     /// Servers close idle connections, some just when the next poll is due: after a break it asks once
-    /// more, over a fresh connection.
-    pub fn get<T>(&self, path: &str, limits: Limits, read: impl FnOnce(Answer) -> Result<T>) -> Result<T> {
+    /// more, over a fresh connection. `quick` reads the answer that is expected, `read` any other.
+    pub fn get<T>(
+        &self,
+        path: &str,
+        deadline: Option<Duration>,
+        quick: impl FnOnce(&str) -> Option<T>,
+        read: impl FnOnce(Answer) -> Result<T>,
+    ) -> Result<T> {
+        let Settings { answer_timeout, connect_timeout, .. } = &self.settings;
+        let limits = Limits { answer: (*answer_timeout).min(LONGEST_GET), deadline };
+        // All the time-outs together: a deadline after that is none for this, and costs no thread.
+        let longest = connect_timeout.saturating_mul(3).saturating_add(limits.answer).saturating_add(LONGEST_BODY);
         let ask = |fresh: bool| {
             let mut request = self.agent.get(self.url(path));
             if fresh {
                 request = request.config().max_idle_age(Duration::ZERO).build();
             }
-            self.limited(request, limits).call()
+            if let Some(left) = self.left(limits).filter(|left| *left < longest || self.settings.proxy.is_some()) {
+                request = request.config().timeout_global(Some(left)).build();
+            }
+            self.signed(request).call()
         };
-        let answer = || {
+        let receive = || {
             let answered = match ask(false) {
                 Err(error) if is_break(&error) => ask(true),
                 answered => answered,
             };
-            self.read(answered.map_err(|error| self.failure(error, limits))?, limits)
+            Ok(self.read(answered.map_err(|error| self.failure(error, limits))?, limits))
         };
-        self.exchange(limits, answer, read)
+        self.exchange(limits, receive, quick, read)
     }
 
     /// Sends once, but for one thing that is sent without its body first; then as [`get`](Self::get).
@@ -184,13 +213,14 @@ impl Transport {
         path: &str,
         body: &mut Body,
         key: &str,
-        limits: Limits,
+        deadline: Option<Duration>,
         read: impl FnOnce(Answer) -> Result<T>,
     ) -> Result<T> {
-        self.exchange(limits, || self.send(&self.url(path), body, key, limits), read)
+        let limits = Limits { answer: self.settings.answer_timeout, deadline };
+        self.exchange(limits, || self.send(&self.url(path), body, key, limits), |_| None, read)
     }
 
-    fn send(&self, url: &str, body: &mut Body, key: &str, limits: Limits) -> Result<Answer> {
+    fn send(&self, url: &str, body: &mut Body, key: &str, limits: Limits) -> Result<Received> {
         let mut expect = body.len() > EXPECT_ABOVE;
         let mut switched = false;
         let answered = loop {
@@ -222,7 +252,7 @@ impl Transport {
                 }
             })
         })?;
-        self.read(response, limits)
+        Ok(self.read(response, limits))
     }
 
     fn upload(
@@ -237,9 +267,12 @@ impl Transport {
         let request = self.agent.post(url).config();
         // A stale connection of the pool would make this call's outcome unknown.
         let request = request.max_idle_age(Duration::ZERO);
-        let request = request.timeout_send_body(Some(at_slowest.saturating_add(self.settings.upload_timeout)));
+        let request = request
+            .timeout_send_body(Some(at_slowest.saturating_add(self.settings.upload_timeout)))
+            .timeout_recv_response(Some(limits.answer))
+            .timeout_global(self.left(limits));
         let mut request = self
-            .limited(request.build(), limits)
+            .signed(request.build())
             .header(CONTENT_TYPE, "application/json")
             .header(CONTENT_LENGTH, body.len())
             .header("Idempotency-Key", key);
@@ -251,7 +284,7 @@ impl Transport {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.settings.base_url)
+        [self.base_url(), path].concat()
     }
 
     /// What is left of the deadline.
@@ -261,28 +294,18 @@ impl Transport {
     }
 
     /// What every request of ours carries.
-    fn limited<B>(&self, request: RequestBuilder<B>, limits: Limits) -> RequestBuilder<B> {
-        let request = request
-            .config()
-            .timeout_global(self.left(limits))
-            .timeout_recv_response(Some(limits.answer))
-            .timeout_recv_body(Some(limits.answer.min(LONGEST_BODY)));
-        request.build().header("api-secret", self.settings.secret.header())
+    fn signed<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        request.header("api-secret", self.settings.secret.header())
     }
 
-    fn read(&self, mut response: Response<ureq::Body>, limits: Limits) -> Result<Answer> {
-        let header = |name: &str| response.headers().get(name)?.to_str().ok().map(String::from);
-        let head = Head {
-            status: response.status().as_u16(),
-            request_id: header("x-request-id"),
-            retry_after: header("retry-after"),
-            location: header("location"),
-            is_replayed: header("idempotency-replayed").is_some_and(|value| value.eq_ignore_ascii_case("true")),
-        };
-        let mut body = Vec::new();
+    fn read(&self, mut response: Response<ureq::Body>, limits: Limits) -> Received {
+        let length = response.body().content_length().unwrap_or_default().min(MAX_ANSWER);
+        let mut body = Vec::with_capacity(length as usize);
         let reading = response.body_mut().as_reader().take(MAX_ANSWER).read_to_end(&mut body);
+        let (parts, _) = response.into_parts();
+        let head = Head { status: parts.status.as_u16(), headers: parts.headers };
         let cut = reading.err().map(|error| self.failure(error.into(), limits));
-        head.decode(&body, cut, &self.settings.secret)
+        Received { head, body, cut }
     }
 
     /// What ureq reports, as an error of ours.

@@ -223,18 +223,18 @@ impl Watch {
         loop {
             let agent = self.poll()?;
             if agent.is_failed() {
-                return Err(self.report(Error::new(ErrorKind::GenerationFailed, "the generation failed").with(|e| {
-                    e.message = agent.error_message.clone();
-                })));
+                let message = agent.error_message.clone();
+                let failed = Error::new(ErrorKind::GenerationFailed, "the generation failed");
+                return Err(self.report(failed.with(|e| e.message = message)));
             }
             if agent.is_ready() {
-                return Ok(agent);
+                return Ok(agent.clone());
             }
         }
     }
 
-    /// Sleeps and asks until there is an answer.
-    fn poll(&mut self) -> Result<Agent> {
+    /// Sleeps and asks until there is an answer: what was last seen then.
+    fn poll(&mut self) -> Result<&Agent> {
         self.wait.check().map_err(|e| self.report(e))?;
         loop {
             let left = self.deadline.saturating_sub(self.api.shared.clock.now());
@@ -249,8 +249,7 @@ impl Watch {
                     self.polls += 1;
                     self.trouble = None;
                     self.pause = Pause { wanted: self.wait.interval, ..Pause::default() };
-                    self.last_seen = Some(agent.clone());
-                    return Ok(agent);
+                    return Ok(self.last_seen.insert(agent));
                 }
                 Err(error) => {
                     self.polls += error.attempts();
@@ -288,7 +287,7 @@ impl Watch {
         let time_left = self.deadline.saturating_sub(now);
         if let Some(delay) = next_poll(&self.pause, outage_left.min(time_left)) {
             self.pause.wanted = delay;
-            self.api.report(&Event::Resending { attempts: failures + 1, delay, reason: error.to_string() });
+            self.api.report(|| Event::Resending { attempts: failures + 1, delay, reason: error.to_string() });
             self.trouble = Some(Trouble { since, failures: failures + 1, last: error });
             return Ok(());
         }
@@ -356,7 +355,7 @@ impl Iterator for Watch {
         if self.ended {
             return None;
         }
-        let item = self.poll();
+        let item = self.poll().cloned();
         self.ended = item.as_ref().map_or(true, Agent::is_finished);
         Some(item)
     }
