@@ -155,6 +155,24 @@ fn no_error_shows_a_secret_that_json_had_to_escape() {
 }
 
 #[test]
+fn no_success_shows_a_secret_however_it_is_written() {
+    let long = "0123456789".repeat(7);
+    for (secret, written) in [
+        (SECRET, SECRET),
+        (SECRET, "sk-t\\u0065st-0123456789abcdef"),
+        ("sk/test/0123456789", "sk\\/test/0123456789"),
+        ("sk\"test\\0123456789", "sk\\\"test\\\\0123456789"),
+        (&long, &long),
+    ] {
+        let body =
+            format!(r#"{{"data": {{"agent_id": "A1", "status": "ready", "name": "of {written}", "b": "\\n"}}}}"#);
+        let service = Service::new([Answer::new(200, body)]);
+        let agent = service.builder().secret(secret).build().unwrap().status("A1").unwrap();
+        assert_eq!(agent.name.as_deref(), Some("of [secret]"), "{written}");
+    }
+}
+
+#[test]
 fn a_short_secret_leaves_the_data_alone() {
     let service = Service::new([agent(json!({"status": "ready", "model_url": "https://e/a.imx", "name": "a"}))]);
     let agent = service.builder().secret("a").build().unwrap().status("A1").unwrap();
