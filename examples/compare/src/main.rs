@@ -1,14 +1,24 @@
 //! Measures the library against other ways to do the same. A module is a command:
 //!
 //! ```text
-//! cargo run --release --manifest-path examples/compare/Cargo.toml -- upload [--rounds N]
+//! cargo run --release --manifest-path examples/compare/Cargo.toml [-- COMMAND]
+//!
+//!     [clients] [--rounds N] [--build] [--no-callgrind]   every client, side by side; --build: cold builds too
+//!     upload [--rounds N]                                 a large file, beside curl with it encoded before
+//!     profile [CLIENT]                                    where the instructions of a poll go, with valgrind
 //! ```
 //!
-//! Each way runs as a process of its own: this executable again, with the name of the way. Ends
-//! with 0 if every target is reached, with 1 if not, and with 2 if something failed.
+//! Each client is a program of its own, under `clients/`, and runs as a process of its own. The service is a
+//! thread of this process. Ends with 0 if every target is reached, with 1 if not, and with 2 if something failed.
 
+mod callgrind;
+mod clients;
+mod job;
 mod measure;
-mod sink;
+mod media;
+mod report;
+mod service;
+mod table;
 mod upload;
 
 use std::env;
@@ -16,7 +26,11 @@ use std::error::Error;
 use std::num::NonZero;
 use std::process::ExitCode;
 
+use table::Options;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const USAGE: &str = "usage: [clients] [--rounds N] [--build] [--no-callgrind] | upload [--rounds N] | profile [CLIENT]";
 
 fn main() -> ExitCode {
     let args: Vec<_> = env::args().skip(1).collect();
@@ -33,10 +47,26 @@ fn main() -> ExitCode {
 /// Tells whether every target is reached.
 fn command(args: &[&str]) -> Result<bool> {
     match *args {
-        ["upload"] => upload::compare(5),
-        ["upload", "--rounds", rounds] => upload::compare(rounds.parse::<NonZero<usize>>()?.get()),
-        ["upload-ours", url, file] => measure::tell_peak(|| upload::ours(url, file)),
-        ["upload-naive", url, file] => measure::tell_peak(|| upload::naive(url, file)),
-        _ => Err("usage: upload [--rounds N]".into()),
+        ["upload", ref rest @ ..] => match options(rest)? {
+            Options { rounds, build: false, callgrind: true } => upload::compare(rounds),
+            _ => Err(USAGE.into()),
+        },
+        ["profile"] => callgrind::profile("ours"),
+        ["profile", client] => callgrind::profile(client),
+        ["clients", ref rest @ ..] | ref rest => table::compare(&options(rest)?),
     }
+}
+
+fn options(args: &[&str]) -> Result<Options> {
+    let mut options = Options { rounds: 5, build: false, callgrind: true };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match *arg {
+            "--rounds" => options.rounds = args.next().ok_or(USAGE)?.parse::<NonZero<usize>>()?.get(),
+            "--build" => options.build = true,
+            "--no-callgrind" => options.callgrind = false,
+            _ => return Err(USAGE.into()),
+        }
+    }
+    Ok(options)
 }

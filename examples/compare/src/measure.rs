@@ -1,10 +1,13 @@
-//! Time and memory of a process.
+//! Time and memory of a process, seen from outside: the programs measured know nothing of it.
 
 use std::fs;
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 use crate::Result;
 
@@ -12,53 +15,68 @@ use crate::Result;
 #[derive(Clone, Copy)]
 pub struct Run {
     pub seconds: f64,
-    /// The most memory that was resident, in bytes.
+    /// Of the processor, in user and system mode, with the children it waited for.
+    pub cpu_micros: f64,
+    /// The most memory that was resident, in bytes, with its children.
     pub peak: f64,
 }
 
-/// Runs a way and, at its end, tells whoever measures it what [`run`] is to know.
-pub fn tell_peak(way: impl FnOnce() -> Result<()>) -> Result<bool> {
-    way()?;
-    eprintln!("{}", peak("self").ok_or("no /proc/self/status to read the memory from")?);
-    Ok(true)
-}
-
-/// Runs a process to its end. One of ours tells its peak itself; a foreign one is looked at every
-/// millisecond.
-pub fn run(command: &mut Command, foreign: bool) -> Result<Run> {
+/// Runs a process to its end, and gives what it took and what it printed.
+pub fn run(command: &mut Command) -> Result<(Run, String)> {
+    for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
+        command.env_remove(name).env_remove(name.to_ascii_uppercase());
+    }
+    let cpu_before = cpu_micros()?;
     let start = Instant::now();
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    let mut seen = None;
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut peak = 0.0_f64;
     let status = loop {
-        if foreign {
-            seen = peak(&child.id().to_string()).or(seen);
-        }
+        peak = peak.max(resident(child.id()));
         if let Some(status) = child.try_wait()? {
             break status;
         }
         thread::sleep(Duration::from_millis(1));
     };
     let seconds = start.elapsed().as_secs_f64();
-    let mut told = String::new();
-    child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut told)).transpose()?;
-    let peak = seen.or_else(|| told.trim().parse().ok()).filter(|_| status.success());
-    Ok(Run { seconds, peak: peak.ok_or_else(|| format!("{command:?}: {status}: {told}"))? })
+    let cpu_micros = cpu_micros()? - cpu_before;
+    let (printed, complaint) = told(child)?;
+    if !status.success() {
+        return Err(format!("{command:?}: {status}: {complaint}").into());
+    }
+    if peak == 0.0 {
+        return Err(format!("{command:?}: no /proc/{{pid}}/status to read the memory from").into());
+    }
+    Ok((Run { seconds, cpu_micros, peak }, printed))
 }
 
-/// The high-water mark of a process, in bytes.
-fn peak(pid: &str) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kib: f64 =
-        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"))?.trim().parse().ok()?;
-    Some(kib * 1024.0)
+/// What a process printed, and what it said of errors: a few lines, which the pipes hold.
+fn told(mut child: Child) -> Result<(String, String)> {
+    let (mut printed, mut complaint) = (String::new(), String::new());
+    child.stdout.take().map(|mut pipe| pipe.read_to_string(&mut printed)).transpose()?;
+    child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut complaint)).transpose()?;
+    Ok((printed, complaint))
 }
 
-/// The medians of several runs.
-pub fn median(runs: &[Run]) -> Run {
-    let middle = |value: fn(&Run) -> f64| {
-        let mut values: Vec<_> = runs.iter().map(value).collect();
-        values.sort_by(f64::total_cmp);
-        (values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0
-    };
-    Run { seconds: middle(|run| run.seconds), peak: middle(|run| run.peak) }
+/// What all children that have ended took of the processor.
+fn cpu_micros() -> Result<f64> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    Ok((usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64)
+}
+
+/// The high-water marks of a process and its children, in bytes; none of one that has ended.
+fn resident(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mark = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let of_children: f64 = children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(resident).sum();
+    mark.map_or(0.0, |kib: f64| kib * 1024.0) + of_children
+}
+
+/// The middle one, or what lies between the two in the middle.
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let upper = values.get(values.len() / 2)?;
+    let lower = values.get((values.len() - 1) / 2)?;
+    Some((lower + upper) / 2.0)
 }

@@ -1,0 +1,20 @@
+//! The job with this library.
+
+use std::env;
+use std::error::Error;
+use std::time::Duration;
+
+use bithuman::{Api, GenerateRequest, Media, Wait};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = env::args().collect();
+    let [_, base_url, file, interval] = &args[..] else { return Err("usage: BASE_URL FILE INTERVAL_MS".into()) };
+
+    let api = Api::builder().secret("secret").base_url(base_url).build()?;
+    let request = GenerateRequest::new().prompt("You are a friendly assistant.").image(Media::file(file));
+    let started = api.generate(&request)?;
+    let wait = Wait::new().interval(Duration::from_millis(interval.parse()?));
+    let agent = api.wait(&started.agent_id, &wait)?;
+    println!("{}", agent.model_url.unwrap_or_default());
+    Ok(())
+}

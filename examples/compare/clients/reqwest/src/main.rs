@@ -1,0 +1,58 @@
+//! The job with reqwest's blocking client.
+
+use std::error::Error;
+use std::time::Duration;
+use std::{env, fs, thread};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use reqwest::blocking::Client;
+use serde::Deserialize;
+use serde_json::json;
+
+#[derive(Deserialize)]
+struct Started {
+    agent_id: String,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Agent,
+}
+
+#[derive(Deserialize)]
+struct Agent {
+    agent_id: String,
+    status: String,
+    model_url: Option<String>,
+    error_message: Option<String>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = env::args().collect();
+    let [_, base_url, file, interval] = &args[..] else { return Err("usage: BASE_URL FILE INTERVAL_MS".into()) };
+    let interval = Duration::from_millis(interval.parse()?);
+
+    let http = Client::new();
+    let image = BASE64_STANDARD.encode(fs::read(file)?);
+    let started: Started = http
+        .post(format!("{base_url}/v1/agent/generate"))
+        .header("api-secret", "secret")
+        .json(&json!({"prompt": "You are a friendly assistant.", "image": image}))
+        .send()?
+        .error_for_status()?
+        .json()?;
+
+    let url = format!("{base_url}/v1/agent/status/{}", started.agent_id);
+    loop {
+        let answer: Answer = http.get(&url).header("api-secret", "secret").send()?.error_for_status()?.json()?;
+        let agent = answer.data;
+        match &*agent.status {
+            "ready" => {
+                println!("{}", agent.model_url.unwrap_or_default());
+                return Ok(());
+            }
+            "failed" => return Err(format!("{}: {}", agent.agent_id, agent.error_message.unwrap_or_default()).into()),
+            _ => thread::sleep(interval),
+        }
+    }
+}

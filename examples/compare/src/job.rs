@@ -1,0 +1,44 @@
+//! One job of one client, checked.
+
+use std::ffi::OsString;
+use std::process::Command;
+
+use crate::Result;
+use crate::clients::Client;
+use crate::measure::{Run, run};
+use crate::media::Medium;
+use crate::service::Service;
+
+/// A generate with a medium, and as many polls.
+pub struct Job<'a> {
+    pub service: &'a Service,
+    pub medium: &'a Medium,
+    pub polls: u64,
+}
+
+/// What it took.
+pub struct Done {
+    pub run: Run,
+    pub connections: f64,
+}
+
+impl Job<'_> {
+    pub fn run(&self, client: &Client) -> Result<Done> {
+        self.run_under(&[], &client.words(&self.service.base_url(self.polls), &self.medium.path))
+    }
+
+    /// Runs a program as the argument of another.
+    pub fn run_under(&self, other: &[OsString], words: &[OsString]) -> Result<Done> {
+        let words = [other, words].concat();
+        let (program, args) = words.split_first().ok_or("no program to run")?;
+        self.service.take_counts();
+        let (run, printed) = run(Command::new(program).args(args))?;
+        let counts = self.service.take_counts();
+        // All of it must have been done.
+        let is_whole = counts.received >= self.medium.encoded_len();
+        if (counts.generates, counts.polls) != (1, self.polls) || !is_whole || !printed.contains("model.imx") {
+            return Err(format!("{words:?} printed {printed:?} after {counts:?}").into());
+        }
+        Ok(Done { run, connections: counts.connections as f64 })
+    }
+}
