@@ -103,7 +103,7 @@ fn costs(out: &Path, inclusive: bool) -> Result<HashMap<String, f64>> {
         };
         let Ok(cost) = cost.trim().replace(',', "").parse::<f64>() else { continue };
         let (_, name) = place.split_once(':').unwrap_or(("", place));
-        let name = name.split(" [").next().unwrap_or_default();
+        let name = name.rsplit_once(" [/").map_or(name, |(name, _)| name);
         // A function has a line for each file that code of it comes from. What it calls is in one of them.
         let sum: &mut f64 = costs.entry(name.into()).or_default();
         *sum = if inclusive { sum.max(cost) } else { *sum + cost };

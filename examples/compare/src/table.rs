@@ -96,8 +96,9 @@ pub fn compare(options: &Options) -> Result<bool> {
         Client::all()?.into_iter().map(|client| Row { client, rounds: vec![], cold_build: None }).collect();
     if options.build {
         for row in &mut rows {
+            let Some(package) = &row.client.rust else { continue };
             eprintln!("building again, from nothing: {}", row.client.name);
-            row.cold_build = row.client.rust.as_ref().map(Package::cold_build).transpose()?;
+            row.cold_build = Some(package.cold_build()?);
         }
     }
     let (service, folder) = (Service::start()?, Folder::new()?);
@@ -168,7 +169,7 @@ fn print_notes(rows: &[Row], rounds: usize) {
     );
 }
 
-/// Whether the targets are reached.
+/// Tells of each target whether it is reached.
 fn check(rows: &[Row]) -> bool {
     let (ours, bare, peers) = (&rows[0], &rows[1], &rows[2..]);
     let mut targets = Targets::new();
