@@ -19,6 +19,8 @@ pub struct Run {
     pub cpu_micros: f64,
     /// The most memory that was resident, in bytes, with its children.
     pub peak: f64,
+    /// The most of its own: not the pages of files, such as its code.
+    pub private: f64,
 }
 
 /// Runs a process to its end, and gives what it took and what it printed.
@@ -29,9 +31,10 @@ pub fn run(command: &mut Command) -> Result<(Run, String)> {
     let cpu_before = cpu_micros()?;
     let start = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let mut peak = 0.0_f64;
+    let (mut peak, mut private) = (0.0_f64, 0.0_f64);
     let status = loop {
-        peak = peak.max(resident(child.id()));
+        let seen = memory(child.id());
+        (peak, private) = (peak.max(seen.0), private.max(seen.1));
         if let Some(status) = child.try_wait()? {
             break status;
         }
@@ -46,7 +49,7 @@ pub fn run(command: &mut Command) -> Result<(Run, String)> {
     if peak == 0.0 {
         return Err(format!("{command:?}: no /proc/{{pid}}/status to read the memory from").into());
     }
-    Ok((Run { seconds, cpu_micros, peak }, printed))
+    Ok((Run { seconds, cpu_micros, peak, private }, printed))
 }
 
 /// What a process printed, and what it said of errors: a few lines, which the pipes hold.
@@ -63,13 +66,17 @@ fn cpu_micros() -> Result<f64> {
     Ok((usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64)
 }
 
-/// The high-water marks of a process and its children, in bytes; none of one that has ended.
-fn resident(pid: u32) -> f64 {
+/// The high-water marks of a process and its children, and what is resident of their own, in bytes; none of
+/// one that has ended.
+fn memory(pid: u32) -> (f64, f64) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let mark = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse().ok());
+    let bytes = |name: &str| {
+        let kib = status.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB")?.trim().parse().ok());
+        kib.map_or(0.0, |kib: f64| kib * 1024.0)
+    };
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let of_children: f64 = children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(resident).sum();
-    mark.map_or(0.0, |kib: f64| kib * 1024.0) + of_children
+    let of_children = children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(memory);
+    of_children.fold((bytes("VmHWM:"), bytes("RssAnon:")), |sum, child| (sum.0 + child.0, sum.1 + child.1))
 }
 
 /// The middle one, or what lies between the two in the middle.

@@ -35,6 +35,7 @@ struct Round {
     cpu_per_poll: f64,
     instructions: Option<f64>,
     peak: f64,
+    private: f64,
     upload_speed: f64,
     upload_peak: f64,
     connections: f64,
@@ -57,6 +58,7 @@ const SMALL: Figure = |row| row.package(|package| package.small / 1e6);
 const CPU: Figure = |row| row.median(|round| Some(round.cpu_per_poll));
 const INSTRUCTIONS: Figure = |row| row.median(|round| round.instructions);
 const PEAK: Figure = |row| row.median(|round| Some(round.peak / MIB as f64));
+const PRIVATE: Figure = |row| row.median(|round| Some(round.private / MIB as f64));
 const SPEED: Figure = |row| row.median(|round| Some(round.upload_speed));
 const UPLOAD_PEAK: Figure = |row| row.median(|round| Some(round.upload_peak / MIB as f64));
 const CONNECTIONS: Figure = |row| row.median(|round| Some(round.connections));
@@ -64,13 +66,14 @@ const CONNECTIONS_LARGE: Figure = |row| row.median(|round| Some(round.connection
 const COLD_BUILD: Figure = |row| row.cold_build;
 
 /// What it is called, how many digits it has after the point, its unit.
-const COLUMNS: [(&str, usize, &str, Figure); 11] = [
+const COLUMNS: [(&str, usize, &str, Figure); 12] = [
     ("crates", 0, "", CRATES),
     ("size", 2, " MB", SIZE),
     ("size, `small`", 2, " MB", SMALL),
     ("CPU a poll", 0, " µs", CPU),
     ("instructions a poll", 0, "", INSTRUCTIONS),
     ("peak, 100 polls", 1, " MiB", PEAK),
+    ("of it private", 2, " MiB", PRIVATE),
     ("upload", 0, " MB/s", SPEED),
     ("its peak", 1, " MiB", UPLOAD_PEAK),
     ("connections", 0, "", CONNECTIONS),
@@ -131,6 +134,7 @@ fn round(service: &Service, folder: &Folder, media: &Media, client: &Client, cal
         cpu_per_poll: (long.run.cpu_micros - short.run.cpu_micros) / (client.long - SHORT) as f64,
         instructions,
         peak: short.run.peak,
+        private: short.run.private,
         upload_speed: media.huge.len as f64 / 1e6 / upload.seconds,
         upload_peak: upload.peak,
         connections: run(&media.small, USUAL)?.connections,
@@ -164,8 +168,9 @@ fn print_notes(rows: &[Row], rounds: usize) {
          with a medium, and polls a millisecond apart, of which ours reads all the service says and the others in \
          Rust four fields, typed. crates: in the tree, the client itself aside. size: stripped; `small` is the \
          profile for small hosts. CPU, instructions: what one more poll takes, start-up aside. peak: most memory \
-         resident. upload: a medium of 256 MiB. connections: for a generate and 60 polls, with a medium of 64 KiB \
-         and with a large one of 2 MiB. cold build: one, with everything fetched, in an empty folder.\n"
+         resident; the pages of files, such as the program's code, are not private. upload: a medium of 256 MiB. \
+         connections: for a generate and 60 polls, with a medium of 64 KiB and with a large one of 2 MiB. cold \
+         build: one, with everything fetched, in an empty folder.\n"
     );
 }
 
