@@ -9,7 +9,7 @@ import requests
 if len(sys.argv) != 4:
     sys.exit("usage: BASE_URL FILE INTERVAL_MS")
 base_url, file, interval = sys.argv[1], sys.argv[2], int(sys.argv[3]) / 1000
-headers = {"api-secret": "secret"}
+headers = {"api-secret": "sk-0123456789abcdef0123456789abcdef01234567"}
 
 with open(file, "rb") as medium:
     image = base64.b64encode(medium.read()).decode()

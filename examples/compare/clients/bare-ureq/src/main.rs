@@ -35,14 +35,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let image = BASE64_STANDARD.encode(fs::read(file)?);
     let started: Started = http
         .post(format!("{base_url}/v1/agent/generate"))
-        .header("api-secret", "secret")
+        .header("api-secret", "sk-0123456789abcdef0123456789abcdef01234567")
         .send_json(json!({"prompt": "You are a friendly assistant.", "image": image}))?
         .body_mut()
         .read_json()?;
 
     let url = format!("{base_url}/v1/agent/status/{}", started.agent_id);
     loop {
-        let answer: Answer = http.get(&url).header("api-secret", "secret").call()?.body_mut().read_json()?;
+        let answer: Answer = http.get(&url).header("api-secret", "sk-0123456789abcdef0123456789abcdef01234567").call()?.body_mut().read_json()?;
         let agent = answer.data;
         match &*agent.status {
             "ready" => {

@@ -29,7 +29,7 @@ struct Agent {
 
 /// minreq takes an error of the service for an answer.
 fn send(request: Request) -> Result<Response, Box<dyn Error>> {
-    let response = request.with_header("api-secret", "secret").send()?;
+    let response = request.with_header("api-secret", "sk-0123456789abcdef0123456789abcdef01234567").send()?;
     match response.status_code {
         200..300 => Ok(response),
         status => Err(format!("{status} {}", response.reason_phrase).into()),
