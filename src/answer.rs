@@ -109,7 +109,7 @@ fn refusal(head: &Head, json: &Map<String, Value>) -> Error {
     let details = find("details").and_then(|details| match details {
         Value::Null => None,
         Value::String(_) => text(details),
-        other => Some(other.to_string()),
+        other => serde_json::to_string(other).ok(),
     });
     let (kind, what) = kind_of(head.status, code.as_deref());
     let what = match head.status {

@@ -412,7 +412,7 @@ impl BaseUrl {
                 return Err(invalid("must begin with https://, or http:// to this machine"));
             }
         };
-        let authority = uri.authority().map(|authority| authority.as_str().to_lowercase()).unwrap_or_default();
+        let authority = uri.authority().map(|authority| authority.as_str().to_ascii_lowercase()).unwrap_or_default();
         if authority.contains('@') {
             return Err(invalid("has a user or password, which are not the API secret"));
         }

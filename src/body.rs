@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::clock::Clock;
@@ -57,10 +58,10 @@ impl Body {
     pub fn new<'a>(fields: impl IntoIterator<Item = (&'a str, &'a Field)>) -> Result<Self> {
         let mut parts = Vec::new();
         for (name, field) in fields {
-            let start = if parts.is_empty() { '{' } else { ',' };
-            parts.push(text(format!("{start}{}:", Value::from(name))));
+            let start = if parts.is_empty() { "{" } else { "," };
+            parts.extend([text(start), json(name), text(":")]);
             match field {
-                Field::Json(value) => parts.push(text(value.to_string())),
+                Field::Json(value) => parts.push(json(value)),
                 Field::Media(media) => {
                     let part = open(media).map_err(|e| e.with(|e| e.what = format!("{name}: {}", e.what)))?;
                     match part {
@@ -344,8 +345,13 @@ impl Opening {
     }
 }
 
-fn text(text: impl Into<String>) -> Part {
-    Part::Text(io::Cursor::new(text.into().into_bytes()))
+fn text(text: impl Into<Vec<u8>>) -> Part {
+    Part::Text(io::Cursor::new(text.into()))
+}
+
+/// A value that cannot fail to be written: it has no map whose keys are not strings.
+fn json(value: &(impl Serialize + ?Sized)) -> Part {
+    text(serde_json::to_vec(value).unwrap_or_default())
 }
 
 /// Whether JSON has a byte as it is.
@@ -357,11 +363,11 @@ fn open(media: &Media) -> Result<Part> {
     let raw = match &media.0 {
         Source::Url(url) => {
             media::check_url(url)?;
-            return Ok(text(Value::from(url.as_str()).to_string()));
+            return Ok(json(url));
         }
         Source::Base64(encoded) if encoded.is_empty() => return Err(Error::invalid("the base64 text is empty")),
         Source::Base64(encoded) if encoded.bytes().all(is_plain) => return Ok(Part::Ready(encoded.clone(), 0)),
-        Source::Base64(encoded) => return Ok(text(Value::from(encoded.as_str()).to_string())),
+        Source::Base64(encoded) => return Ok(json(&**encoded)),
         Source::Bytes(bytes) if bytes.is_empty() => return Err(Error::invalid("the medium is empty")),
         Source::Bytes(bytes) => Raw::Bytes(bytes.clone()),
         Source::File(path) => Raw::File(Opening::new(path)?),

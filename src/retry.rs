@@ -46,12 +46,17 @@ pub(crate) fn backoff(failures: u32, random: u64) -> Duration {
     limit.mul_f64(random as f64 / u64::MAX as f64)
 }
 
-/// `Retry-After` in seconds or fractions of one; a date or nonsense is none.
+/// `Retry-After` in seconds or fractions of one, to the millisecond; a date or nonsense is none.
+///
+/// By hand: the standard library's tables for floating-point numbers are 15 KB of a small program.
 pub(crate) fn parse_retry_after(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    let seconds: f64 = plain.then(|| text.parse().ok()).flatten()?;
-    Duration::try_from_secs_f64(seconds).ok()
+    let (seconds, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(seconds) || !is_number(fraction) {
+        return None;
+    }
+    let millis: String = fraction.chars().chain("000".chars()).take(3).collect();
+    Some(Duration::from_secs(seconds.parse().ok()?).saturating_add(Duration::from_millis(millis.parse().ok()?)))
 }
 
 /// A random number: the standard library seeds its hashers from the system's randomness, once per

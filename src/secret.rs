@@ -31,8 +31,8 @@ impl Secret {
         match HeaderValue::from_str(&text) {
             Ok(mut header) if text.bytes().all(|b| b.is_ascii_graphic()) => {
                 header.set_sensitive(true);
-                let quoted = Value::from(text.as_str()).to_string();
-                let inner = quoted.get(1..quoted.len() - 1).unwrap_or_default();
+                let quoted = serde_json::to_string(&text).unwrap_or_default();
+                let inner = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
                 // Some writers escape the slash too.
                 let mut escaped = vec![inner.replace('/', "\\/"), inner.into()];
                 escaped.retain(|escaped| *escaped != text);
@@ -53,7 +53,10 @@ impl Secret {
     pub fn mask_error(&self, e: &mut Context) {
         let texts = [&mut e.code, &mut e.message, &mut e.details, &mut e.request_id];
         for text in texts.into_iter().flatten().chain([&mut e.what]) {
-            *text = self.mask(text).chars().take(EXCERPT).collect();
+            *text = self.mask(text);
+            if let Some((end, _)) = text.char_indices().nth(EXCERPT) {
+                text.truncate(end);
+            }
         }
     }
 
@@ -65,7 +68,9 @@ impl Secret {
     /// Masks the secret in an answer's data. An agent id is left whole: it must not be lost.
     pub fn mask_fields(&self, fields: &mut Map<String, Value>) {
         if fields.keys().any(|name| self.is_in_data(name)) {
-            *fields = mem::take(fields).into_iter().map(|(name, value)| (self.mask(&name), value)).collect();
+            for (name, value) in mem::take(fields) {
+                fields.insert(self.mask(&name), value);
+            }
         }
         for (_, value) in fields.iter_mut().filter(|(name, _)| *name != "agent_id") {
             self.mask_value(value);
