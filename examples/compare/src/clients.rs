@@ -1,6 +1,7 @@
 //! The clients: how they are built and started, and what is in them.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -53,7 +54,7 @@ impl Client {
     /// Builds one in Rust, in the release profile.
     fn rust(&(folder, name, about): &(&'static str, &'static str, &[&str])) -> Result<Self> {
         let program = program(folder)?;
-        let tree = tree(folder)?;
+        let tree = tree(folder, &[])?;
         let version = versions(&tree, about)?;
         let size = fs::metadata(&program)?.len() as f64;
         let small = fs::metadata(build(folder, "small", &target()?, &[])?)?.len() as f64;
@@ -100,6 +101,31 @@ impl Package {
         empty()?;
         Ok(seconds)
     }
+}
+
+/// What each set of this library's features takes, as a table. The system's TLS library is a part only
+/// where its headers are installed.
+pub fn compare_features() -> Result<bool> {
+    println!("| features | crates | size, stripped | in the profile `small` |");
+    println!("|---|--:|--:|--:|");
+    for features in ["", "rustls", "rustls,socks-proxy", "platform-verifier", "native-tls"] {
+        if features == "native-tls"
+            && first_line(Command::new("pkg-config").args(["--modversion", "openssl"])).is_none()
+        {
+            println!("| native-tls | needs the headers of OpenSSL | | |");
+            continue;
+        }
+        let wanted = features.split(',').filter(|name| !name.is_empty()).map(|name| format!("bithuman/{name}"));
+        let wanted = wanted.collect::<Vec<_>>().join(",");
+        let options = ["--no-default-features", "--features", &wanted];
+        let target = target()?.join("features");
+        let size = |profile| Ok::<_, Box<dyn Error>>(fs::metadata(build("ours", profile, &target, &options)?)?.len());
+        let (size, small) = (size("release")? as f64 / 1e6, size("small")? as f64 / 1e6);
+        let crates = tree("ours", &options)?.len();
+        let name = if features.is_empty() { "none" } else { features };
+        println!("| {name} | {crates} | {size:.2} MB | {small:.2} MB |");
+    }
+    Ok(true)
 }
 
 /// A client in Rust with names for the profiler.
@@ -151,7 +177,7 @@ fn build(folder: &str, profile: &str, target: &Path, options: &[&str]) -> Result
 /// Of what this library and bare ureq are both made of.
 pub fn bare_versions() -> Result<String> {
     let (folder, _, about) = RUST[1];
-    versions(&tree(folder)?, about)
+    versions(&tree(folder, &[])?, about)
 }
 
 fn versions(tree: &BTreeSet<String>, about: &[&str]) -> Result<String> {
@@ -164,9 +190,9 @@ fn versions(tree: &BTreeSet<String>, about: &[&str]) -> Result<String> {
 }
 
 /// A line for each crate a client is built of, besides itself.
-fn tree(folder: &str) -> Result<BTreeSet<String>> {
+fn tree(folder: &str, options: &[&str]) -> Result<BTreeSet<String>> {
     let mut cargo = cargo("tree", folder);
-    let output = cargo.args(["--edges", "normal", "--prefix", "none", "--no-dedupe"]).output()?;
+    let output = cargo.args(options).args(["--edges", "normal", "--prefix", "none", "--no-dedupe"]).output()?;
     if !output.status.success() {
         return Err(format!("{cargo:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }

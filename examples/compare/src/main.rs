@@ -5,6 +5,7 @@
 //!
 //!     [clients] [--rounds N] [--build] [--no-callgrind]   every client, side by side; --build: cold builds too
 //!     upload [--rounds N]                                 a large file, beside curl with it encoded before
+//!     features                                            what each set of features takes
 //!     profile [CLIENT]                                    where the instructions of a poll go, with valgrind
 //! ```
 //!
@@ -30,7 +31,8 @@ use table::Options;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const USAGE: &str = "usage: [clients] [--rounds N] [--build] [--no-callgrind] | upload [--rounds N] | profile [CLIENT]";
+const USAGE: &str =
+    "usage: [clients] [--rounds N] [--build] [--no-callgrind] | upload [--rounds N] | features | profile [CLIENT]";
 
 fn main() -> ExitCode {
     let args: Vec<_> = env::args().skip(1).collect();
@@ -51,6 +53,7 @@ fn command(args: &[&str]) -> Result<bool> {
             Options { rounds, build: false, callgrind: true } => upload::compare(rounds),
             _ => Err(USAGE.into()),
         },
+        ["features"] => clients::compare_features(),
         ["profile"] => callgrind::profile("ours"),
         ["profile", client] => callgrind::profile(client),
         ["clients", ref rest @ ..] | ref rest => table::compare(&options(rest)?),

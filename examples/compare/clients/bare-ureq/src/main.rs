@@ -42,7 +42,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let url = format!("{base_url}/v1/agent/status/{}", started.agent_id);
     loop {
-        let answer: Answer = http.get(&url).header("api-secret", "sk-0123456789abcdef0123456789abcdef01234567").call()?.body_mut().read_json()?;
+        let answer: Answer = http
+            .get(&url)
+            .header("api-secret", "sk-0123456789abcdef0123456789abcdef01234567")
+            .call()?
+            .body_mut()
+            .read_json()?;
         let agent = answer.data;
         match &*agent.status {
             "ready" => {

@@ -44,7 +44,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let url = format!("{base_url}/v1/agent/status/{}", started.agent_id);
     loop {
-        let answer: Answer = http.get(&url).header("api-secret", "sk-0123456789abcdef0123456789abcdef01234567").send()?.error_for_status()?.json()?;
+        let answer: Answer = http
+            .get(&url)
+            .header("api-secret", "sk-0123456789abcdef0123456789abcdef01234567")
+            .send()?
+            .error_for_status()?
+            .json()?;
         let agent = answer.data;
         match &*agent.status {
             "ready" => {
