@@ -87,8 +87,10 @@
 //!
 //! # Threads
 //!
-//! [`Api::shutdown`] from another thread ends every call. This crate spawns none. ureq spawns a short
-//! one for every look-up of a host, and panics if the system refuses it.
+//! [`Api::shutdown`] from another thread ends every call. This crate spawns none. ureq looks up the
+//! host for every request, also where it has a connection already, and spawns a short thread for it;
+//! it panics if the system refuses that. An IP address is not looked up, and costs none, unless a
+//! deadline is nearer than the time-outs of a poll (2 min together by default) or a proxy is used.
 //!
 //! # Features
 //!
