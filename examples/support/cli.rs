@@ -58,6 +58,15 @@ impl Args {
         }
     }
 
+    /// Takes a flag with a whole number, more than zero.
+    pub fn count(&mut self, name: &str) -> Result<Option<usize>, String> {
+        let Some(value) = self.value(name)? else { return Ok(None) };
+        match value.parse() {
+            Ok(count) if count > 0 => Ok(Some(count)),
+            _ => Err(format!("{name} needs a whole number, more than 0: {value}")),
+        }
+    }
+
     /// Takes what is no flag.
     pub fn positional(&mut self) -> Option<String> {
         let at = self.0.iter().position(|arg| !arg.starts_with('-'))?;
@@ -128,7 +137,7 @@ pub fn describe(agent: &Agent) -> String {
 }
 
 /// Progress on stderr: one live line on a terminal, plain lines elsewhere.
-struct Progress {
+pub struct Progress {
     started: Instant,
     live: bool,
     shown: String,
@@ -136,12 +145,12 @@ struct Progress {
 }
 
 impl Progress {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let now = Instant::now();
         Progress { started: now, live: io::stderr().is_terminal(), shown: String::new(), shown_at: now }
     }
 
-    fn show(&mut self, line: &str) {
+    pub fn show(&mut self, line: &str) {
         let elapsed = self.started.elapsed().as_secs();
         if self.live {
             let _ = write!(io::stderr(), "\r\x1b[K{line}, {elapsed} s");
@@ -153,7 +162,7 @@ impl Progress {
     }
 
     /// Ends the live line.
-    fn end(&mut self) {
+    pub fn end(&mut self) {
         if self.live && !self.shown.is_empty() {
             let _ = writeln!(io::stderr());
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,27 +15,43 @@ pub const SECRET: &str = "stand-in-secret";
 
 /// Which generation of the service to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "one example is of one generation")]
 pub enum Form {
     Of2025,
     Of2026,
 }
 
-/// A running service. It ends with the process; an agent takes a few polls to be made, and fails
-/// if its prompt has `[fail]` in it.
+/// How a stand-in behaves.
+pub struct Settings {
+    pub form: Form,
+    /// Every generation fails, and not only that of a prompt with `[fail]` in it.
+    pub fails: bool,
+    /// So many generates a minute, and no more.
+    pub rate_limit: Option<usize>,
+    /// An agent takes this long to be made, and not a few polls.
+    pub slow: Option<Duration>,
+    /// Is told every request and its answer's status.
+    pub log: fn(&str),
+}
+
+impl From<Form> for Settings {
+    fn from(form: Form) -> Self {
+        Settings { form, fails: false, rate_limit: None, slow: None, log: |_| () }
+    }
+}
+
+/// A running service. It ends with the process.
 pub struct StandIn {
     server: MockServer,
     service: Arc<Mutex<Service>>,
 }
 
 impl StandIn {
-    #[allow(dead_code, reason = "the stand-in as a process of its own tells its requests")]
-    pub fn start(form: Form) -> Self {
-        Self::start_with(form, |_| ())
-    }
-
-    /// Tells every request and its answer's status.
-    pub fn start_with(form: Form, log: fn(&str)) -> Self {
-        let service = Arc::new(Mutex::new(Service { form, agents: BTreeMap::new(), keys: BTreeMap::new(), billed: 0 }));
+    pub fn start(settings: impl Into<Settings>) -> Self {
+        let settings = settings.into();
+        let (log, minute) = (settings.log, (Instant::now(), 0));
+        let (agents, keys) = (BTreeMap::new(), BTreeMap::new());
+        let service = Arc::new(Mutex::new(Service { settings, agents, keys, billed: 0, minute }));
         let server = MockServer::start();
         let answering = service.clone();
         server.mock(|_, then| {
@@ -60,20 +77,25 @@ impl StandIn {
 }
 
 struct Service {
-    form: Form,
+    settings: Settings,
     agents: BTreeMap<String, Life>,
     /// The first answer to each idempotency key.
     keys: BTreeMap<String, Value>,
     billed: usize,
+    /// When the minute of the rate limit began, and how many generates came in it.
+    minute: (Instant, usize),
 }
 
 struct Life {
     request: Map<String, Value>,
+    begun: Instant,
     polls: usize,
 }
 
 /// A refusal, before it is put into the form of one generation.
 struct Refusal(u16, &'static str, &'static str, String);
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 impl Service {
     fn answer(&mut self, request: &HttpMockRequest) -> HttpMockResponse {
@@ -98,11 +120,14 @@ impl Service {
         if replayed {
             response = response.header("idempotency-replayed", "true");
         }
+        if status == 429 {
+            response = response.header("retry-after", self.minute_left().to_string());
+        }
         response.build()
     }
 
     fn refuse(&self, Refusal(status, code, message, details): Refusal) -> Value {
-        match self.form {
+        match self.settings.form {
             Form::Of2025 => json!({"error": message, "code": code, "details": details}),
             Form::Of2026 => json!({
                 "error": {"code": code, "message": format!("{message}: {details}"), "httpStatus": status},
@@ -113,7 +138,7 @@ impl Service {
     }
 
     fn authorize(&self, request: &HttpMockRequest) -> Result<(), Refusal> {
-        let code = match (header(request, "api-secret"), self.form) {
+        let code = match (header(request, "api-secret"), self.settings.form) {
             (Some(secret), _) if secret == SECRET => return Ok(()),
             (None, Form::Of2026) => "MISSING_AUTH",
             _ => "UNAUTHORIZED",
@@ -122,7 +147,20 @@ impl Service {
         Err(Refusal(401, code, "Invalid API secret", details.into()))
     }
 
+    /// What is left of the minute of the rate limit, in whole seconds and never too few.
+    fn minute_left(&self) -> u64 {
+        MINUTE.saturating_sub(self.minute.0.elapsed()).as_secs() + 1
+    }
+
     fn generate(&mut self, request: &HttpMockRequest) -> Result<(Value, bool), Refusal> {
+        if self.minute.0.elapsed() >= MINUTE {
+            self.minute = (Instant::now(), 0);
+        }
+        self.minute.1 += 1;
+        if let Some(limit) = self.settings.rate_limit.filter(|limit| self.minute.1 > *limit) {
+            let details = format!("{limit} a minute are allowed; try again in {} s", self.minute_left());
+            return Err(Refusal(429, "RATE_LIMITED", "Rate limit exceeded", details));
+        }
         let bad = |details: String| Refusal(400, "VALIDATION_ERROR", "Bad request", details);
         if !header(request, "content-type").is_some_and(|kind| kind.starts_with("application/json")) {
             return Err(bad("the content type is not application/json".into()));
@@ -139,20 +177,20 @@ impl Service {
                 return Err(bad(format!("{name} is neither a URL nor base64")));
             }
         }
-        let key = header(request, "idempotency-key").filter(|_| self.form == Form::Of2026);
+        let key = header(request, "idempotency-key").filter(|_| self.settings.form == Form::Of2026);
         if let Some(first) = key.and_then(|key| self.keys.get(key)) {
             return Ok((first.clone(), true));
         }
-        if self.form == Form::Of2026 && fields.contains_key("video") {
+        if self.settings.form == Form::Of2026 && fields.contains_key("video") {
             let details = "send an image instead; nothing was billed";
             return Err(Refusal(400, "VIDEO_INPUT_NOT_SUPPORTED", "Video is not supported", details.into()));
         }
         self.billed += 1;
-        let own = fields.get("agent_id").and_then(Value::as_str).filter(|_| self.form == Form::Of2026);
+        let own = fields.get("agent_id").and_then(Value::as_str).filter(|_| self.settings.form == Form::Of2026);
         let id = own.map_or_else(|| format!("A{:02}XMB7113", self.billed), String::from);
         let answer =
             json!({"success": true, "message": "Agent generation started", "agent_id": id, "status": "processing"});
-        self.agents.insert(id, Life { request: fields, polls: 0 });
+        self.agents.insert(id, Life { request: fields, begun: Instant::now(), polls: 0 });
         if let Some(key) = key {
             self.keys.insert(key.into(), answer.clone());
         }
@@ -163,9 +201,9 @@ impl Service {
         let unknown = || Refusal(404, "NOT_FOUND", "Agent not found", format!("no agent {id}"));
         let life = self.agents.get_mut(id).ok_or_else(unknown)?;
         let text = |name: &str| life.request.get(name).and_then(Value::as_str);
-        let fails = text("prompt").is_some_and(|prompt| prompt.contains("[fail]"));
+        let fails = self.settings.fails || text("prompt").is_some_and(|prompt| prompt.contains("[fail]"));
         // Status, progress, step. The document of 2025 knows three statuses, and no progress.
-        let steps: &[(&str, f64, &str)] = match (self.form, fails) {
+        let steps: &[(&str, f64, &str)] = match (self.settings.form, fails) {
             (Form::Of2025, false) => &[("processing", 0.0, ""), ("processing", 0.0, ""), ("ready", 1.0, "")],
             (Form::Of2025, true) => &[("processing", 0.0, ""), ("failed", 0.0, "")],
             (Form::Of2026, false) => &[
@@ -181,14 +219,19 @@ impl Service {
                 &[("processing", 0.0, "payment"), ("generating", 0.1, "persona"), ("failed", 0.1, "persona")]
             }
         };
-        let (status, progress, step) = steps[life.polls.min(steps.len() - 1)];
+        let last = steps.len() - 1;
+        let at = match self.settings.slow {
+            None => life.polls,
+            Some(time) => (life.begun.elapsed().as_secs_f64() / time.as_secs_f64() * last as f64) as usize,
+        };
+        let (status, progress, step) = steps[at.min(last)];
         let link = |name: &str| text(name).filter(|medium| medium.starts_with("http")).map(String::from);
         let made = |what: &str| (status == "ready").then(|| format!("https://stand-in.invalid/{id}/{what}"));
         let mut data = json!({
             "agent_id": id,
             "event_type": if status == "ready" { "lip_created" } else { "started" },
             "status": status,
-            "error_message": (status == "failed").then_some("the prompt asked for a failure"),
+            "error_message": (status == "failed").then_some("a failure was asked for"),
             "created_at": "2025-08-01T13:58:51.907177+00:00",
             "updated_at": "2025-08-01T09:59:15.159901+00:00",
             "system_prompt": text("prompt"),
@@ -197,7 +240,7 @@ impl Service {
             "name": "Stand-in",
             "model_url": made("model.imx"),
         });
-        if self.form == Form::Of2026 {
+        if self.settings.form == Form::Of2026 {
             data["progress"] = json!(progress);
             data["progress_msg"] = json!(format!("{step}: {:.0} %", progress * 100.0));
             data["current_step"] = json!(step);

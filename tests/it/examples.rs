@@ -1,11 +1,18 @@
 //! The examples, run the way a newcomer runs them.
 
-use std::process::{Command, Output};
+#[path = "../../examples/support/pace.rs"]
+mod pace;
 
-use bithuman::{Api, GenerateRequest};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
+use std::time::Instant;
+use std::{env, fs};
 
-use crate::stand_in::{Form, SECRET, StandIn};
-use crate::support::TempFile;
+use bithuman::{Api, ErrorKind, GenerateRequest, Wait};
+
+use crate::stand_in::{Form, SECRET, Settings, StandIn};
+use crate::support::{TempDir, TempFile, ms, secs};
 
 fn run(example: &str, args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO"));
@@ -93,7 +100,7 @@ fn any_end_but_ready_tells_how_to_go_on() {
 
     let (code, stdout, stderr) = run("create_agent", &["--prompt", "[fail]", "--interval", "0.01"], &variables);
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
-    assert!(stderr.contains("the prompt asked for a failure") && stderr.ends_with(&go_on("A01XMB7113")), "{stderr}");
+    assert!(stderr.contains("a failure was asked for") && stderr.ends_with(&go_on("A01XMB7113")), "{stderr}");
 
     let args = ["--prompt", "x", "--agent-id", "mine", "--interval", "9", "--timeout", "0.2"];
     let (code, stdout, stderr) = run("create_agent", &args, &variables);
@@ -140,5 +147,154 @@ fn with_a_receipt_the_same_command_pays_once() {
     let (code, stdout, stderr) = create("[fail]", "0.01", &["--json"]);
     assert_eq!(code, Some(1), "{stderr}");
     assert!(bithuman::serde_json::from_str::<bithuman::Agent>(&stdout).unwrap().is_failed(), "{stdout}");
-    assert!(stderr.contains("the prompt asked for a failure") && stderr.contains("pays for another try"), "{stderr}");
+    assert!(stderr.contains("a failure was asked for") && stderr.contains("pays for another try"), "{stderr}");
+}
+
+/// Runs the batch of these prompts against a stand-in, with the receipts in this folder.
+fn batch(service: &StandIn, receipts: &TempDir, prompts: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let prompts = TempFile::new(prompts.as_bytes());
+    let (file, receipts) = (prompts.0.to_str().unwrap(), receipts.0.join("of/agents"));
+    let fixed = [file, "--receipts", receipts.to_str().unwrap(), "--interval", "0.01"];
+    let variables = to(service);
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    run("batch", &[&fixed, args].concat(), &variables)
+}
+
+/// So fast that it is no pace.
+const FAST: [&str; 2] = ["--per-minute", "60000"];
+
+#[test]
+fn a_batch_without_a_secret_is_a_demonstration_and_says_so() {
+    let (code, stdout, stderr) = run("batch", &["--interval", "0.01", FAST[0], FAST[1]], &[]);
+    assert_eq!((code, stdout.lines().count()), (Some(0), 3), "{stderr}");
+    assert!(stdout.lines().all(|line| line.contains("/model.imx  You are a ")), "{stdout}");
+    for told in ["a demonstration against a stand-in", "\n3 of 3 ready, 0 failed, ", "That was the stand-in"] {
+        assert!(stderr.contains(told), "{stderr}");
+    }
+}
+
+#[test]
+fn a_batch_run_twice_pays_once_for_each_prompt() {
+    let (service, receipts) = (StandIn::start(Form::Of2026), TempDir::new());
+    let prompts = "# A comment\n\nOne.\n  Two?  \nOne.\n\u{201c}Three\u{201d}";
+    let first = batch(&service, &receipts, prompts, &FAST);
+    assert_eq!((first.0, first.1.lines().count()), (Some(0), 3), "{}", first.2);
+    let ends: Vec<_> = first.1.lines().map(|line| line.rsplit("  ").next().unwrap()).collect();
+    assert_eq!(ends, ["One.", "Two?", "\u{201c}Three\u{201d}"]);
+    let kept = fs::read_dir(receipts.0.join("of/agents")).unwrap().count();
+    assert_eq!((service.billed(), kept), (3, 3));
+    // At the pace of the free plan this would take a minute, if anything were sent.
+    let second = batch(&service, &receipts, prompts, &[]);
+    assert_eq!((second.0, second.1, service.billed()), (Some(0), first.1, 3), "{}", second.2);
+}
+
+#[test]
+fn a_batch_lists_what_failed_at_its_end() {
+    let service = StandIn::start(Settings { rate_limit: Some(2), ..Form::Of2026.into() });
+    let receipts = TempDir::new();
+    // A minute is longer than there is time, so the refusal comes at once.
+    let one_by_one = ["--per-minute", "600", "--timeout", "9"];
+    let (code, stdout, stderr) = batch(&service, &receipts, "One.\nTwo [fail].\nThree.", &one_by_one);
+    assert_eq!((code, service.billed()), (Some(1), 2), "{stderr}");
+    assert_eq!(stdout, "A01XMB7113  https://stand-in.invalid/A01XMB7113/model.imx  One.\n");
+    let told: Vec<_> = stderr.lines().skip_while(|line| !line.starts_with("not ready: ")).collect();
+    assert_eq!(told.len(), 2, "{stderr}");
+    assert!(told[0].starts_with("not ready: Two [fail].: wait: agent A02XMB7113: the generation failed"), "{stderr}");
+    assert!(told[1].starts_with("not ready: Three.: generate: ") && told[1].contains("RATE_LIMITED"), "{stderr}");
+}
+
+#[test]
+fn a_batch_ends_early_where_all_would_end_alike() {
+    let (service, receipts) = (StandIn::start(Form::Of2026), TempDir::new());
+    let prompts = TempFile::new("a\nb\nc\nd\ne\nf\ng\nh\ni\nj".as_bytes());
+    let args = [prompts.0.to_str().unwrap(), "--receipts", receipts.0.to_str().unwrap(), "--per-minute", "240"];
+    let variables = [("BITHUMAN_API_URL", service.base_url()), ("BITHUMAN_API_SECRET", "wrong".into())];
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let (code, stdout, stderr) = run("batch", &args, &variables);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    assert!(stderr.contains("not ready: a: generate: the service refused the API secret"), "{stderr}");
+    assert!(stderr.ends_with(" not begun\n"), "{stderr}");
+}
+
+#[test]
+fn a_batch_keeps_the_rate() {
+    let now = Instant::now();
+    let mut pace = pace::Pace::per_minute(4);
+    assert_eq!([now; 3].map(|now| pace.book(now)), [secs(0), secs(15), secs(30)]);
+    assert_eq!([20, 50, 200, 200].map(|at| pace.book(now + secs(at))), [secs(25), secs(10), secs(0), secs(15)]);
+
+    static GENERATES: Mutex<Vec<Instant>> = Mutex::new(Vec::new());
+    let log = |line: &str| {
+        if line.starts_with("POST") {
+            GENERATES.lock().unwrap().push(Instant::now());
+        }
+    };
+    let (service, receipts) = (StandIn::start(Settings { log, ..Form::Of2026.into() }), TempDir::new());
+    let (code, _, stderr) = batch(&service, &receipts, "One.\nTwo.\nThree.", &["--per-minute", "600"]);
+    let times = GENERATES.lock().unwrap();
+    assert_eq!((code, times.len()), (Some(0), 3), "{stderr}");
+    // It is 200 ms, but for what a busy machine takes from the first to arrive.
+    assert!(times[2] - times[0] >= ms(100), "{:?}", times[2] - times[0]);
+}
+
+#[test]
+fn a_batch_pays_for_nothing_by_accident() {
+    let prompts = TempFile::new(b"One.");
+    let empty = TempFile::new(b"\n# One.\n  \n");
+    let (prompts, empty) = (prompts.0.to_str().unwrap(), empty.0.to_str().unwrap());
+    let secret = ("BITHUMAN_API_SECRET", SECRET);
+    let nowhere = ("BITHUMAN_API_URL", "http://127.0.0.1:1");
+    let unusable = format!("{prompts}/receipts");
+    type Usage<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+    let usages: [Usage; 9] = [
+        (&[], &[secret, nowhere], "which prompts?"),
+        (&["no-such.txt"], &[secret, nowhere], "no-such.txt: No such file"),
+        (&[empty], &[secret, nowhere], "there is no prompt in the file"),
+        (&[prompts, "extra"], &[secret, nowhere], "extra"),
+        (&[prompts, "--per-minute", "0"], &[secret, nowhere], "--per-minute needs a whole number, more than 0: 0"),
+        (&[prompts, "--receipts", &unusable], &[secret, nowhere], &unusable),
+        (&[prompts, "--receipts", "x"], &[], "--receipts needs a service that stays"),
+        (&[prompts], &[nowhere], "BITHUMAN_API_SECRET is not"),
+        (&[prompts], &[secret, ("BITHUMAN_API_URL", "http://example.com")], "allow_plain_http"),
+    ];
+    for (args, variables, told) in usages {
+        let (code, stdout, stderr) = run("batch", args, variables);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{args:?}: {stderr}");
+        assert!(stderr.contains(told), "{args:?}: {stderr}");
+    }
+}
+
+#[test]
+fn the_stand_in_is_what_its_flags_say() {
+    for (args, told) in [
+        (["--generation", "2024"], "--generation is 2025 or 2026, not 2024"),
+        (["--rate-limit", "none"], "--rate-limit needs a whole number"),
+        (["--slow", "0"], "--slow needs a number of seconds"),
+        (["--fail", "always"], "always"),
+    ] {
+        let (code, stdout, stderr) = run("stand_in", &args, &[]);
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
+        assert!(stderr.contains(told), "{stderr}");
+    }
+
+    // Built by now. Not through cargo: to kill that would leave the stand-in.
+    let program =
+        env::current_exe().unwrap().with_file_name("../examples/stand_in").with_extension(env::consts::EXE_EXTENSION);
+    let flags = ["--generation=2025", "--fail", "--rate-limit", "1", "--slow", "0.05"];
+    let mut child = Command::new(program).args(flags).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.strip_prefix("BITHUMAN_API_URL=").unwrap().split(' ').next().unwrap();
+    let api = Api::builder().secret(SECRET).base_url(url).retries(0).build().unwrap();
+    let wait = Wait::new().interval(ms(10));
+    let begun = Instant::now();
+    let failed = api.generate_and_wait(&GenerateRequest::new(), &wait).unwrap_err();
+    let took = begun.elapsed();
+    let limited = api.generate(&GenerateRequest::new()).unwrap_err();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!((failed.kind(), limited.kind()), (ErrorKind::GenerationFailed, ErrorKind::RateLimited));
+    assert!(took >= ms(50), "{took:?}");
+    // The form of 2025 knows no progress.
+    assert_eq!(failed.last_seen().unwrap().progress, None);
 }

@@ -4,13 +4,14 @@
 mod service;
 
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use bithuman::serde_json::{Value, json};
 use bithuman::{Api, ErrorKind, GenerateRequest, Media, Wait};
-pub use service::{Form, SECRET, StandIn};
+pub use service::{Form, SECRET, Settings, StandIn};
 
-use crate::support::FakeClock;
+use crate::support::{FakeClock, ms, secs};
 
 const FORMS: [Form; 2] = [Form::Of2025, Form::Of2026];
 
@@ -100,6 +101,45 @@ fn refusals() {
         match form {
             Form::Of2025 => assert!(video.is_ok()),
             Form::Of2026 => assert_eq!(video.unwrap_err().code(), Some("VIDEO_INPUT_NOT_SUPPORTED")),
+        }
+    }
+}
+
+#[test]
+fn every_generation_fails_where_that_is_wanted() {
+    for form in FORMS {
+        let service = StandIn::start(Settings { fails: true, ..form.into() });
+        let error = api(&service, SECRET).generate_and_wait(&GenerateRequest::new(), &Wait::new()).unwrap_err();
+        assert_eq!((error.kind(), error.message()), (ErrorKind::GenerationFailed, Some("a failure was asked for")));
+    }
+}
+
+#[test]
+fn more_generates_than_allowed_are_refused_and_not_billed() {
+    for form in FORMS {
+        let service = StandIn::start(Settings { rate_limit: Some(2), ..form.into() });
+        let generate = || api(&service, SECRET).generate(&GenerateRequest::new());
+        let started = [generate().unwrap(), generate().unwrap()];
+        let error = generate().unwrap_err();
+        assert_eq!((error.kind(), error.http_status()), (ErrorKind::RateLimited, Some(429)));
+        assert_eq!(error.code(), Some("RATE_LIMITED"));
+        assert!((secs(30)..=secs(60)).contains(&error.retry_after().unwrap()), "{error}");
+        assert_eq!(service.billed(), 2);
+        // A status is none.
+        started.iter().for_each(|agent| drop(api(&service, SECRET).status(&agent.agent_id).unwrap()));
+    }
+}
+
+#[test]
+fn a_slow_agent_takes_its_time_however_often_it_is_asked_for() {
+    for form in FORMS {
+        for (slow, is_ready) in [(secs(3600), false), (ms(1), true)] {
+            let service = StandIn::start(Settings { slow: Some(slow), ..form.into() });
+            let api = api(&service, SECRET);
+            let started = api.generate(&GenerateRequest::new()).unwrap();
+            thread::sleep(ms(1));
+            let polls: Vec<_> = (0..9).map(|_| api.status(&started.agent_id).unwrap().is_ready()).collect();
+            assert_eq!(polls, [is_ready; 9]);
         }
     }
 }
