@@ -38,7 +38,7 @@ impl Received {
     }
 
     /// Tells what the answer means. The status comes first: a body is a hint.
-    pub fn decode(self, secret: &Secret) -> Result<Answer> {
+    pub fn decode(self, base_url: &str, secret: &Secret) -> Result<Answer> {
         let Received { head, body, cut } = self;
         let is_good = (200..300).contains(&head.status);
         // As any value first: serde_json's words about another type would quote it, the secret included.
@@ -48,12 +48,12 @@ impl Received {
                 let cut = cut.map(|error| error.with(|e| head.describe(e)));
                 return Ok(Answer { head, json, cut });
             }
-            Ok(Value::Object(json)) => refusal(&head, &json),
+            Ok(Value::Object(json)) => refusal(&head, &json, base_url),
             json if is_good => cut.unwrap_or_else(|| {
-                let what = "the answer is not the JSON object the service documents";
+                let what = format!("the answer is not JSON as the service documents it; {}", doubt(base_url));
                 Error::new(ErrorKind::UnexpectedAnswer, what).with(|e| e.source = json.err().map(|error| error.into()))
             }),
-            _ => refusal(&head, &Map::new()),
+            _ => refusal(&head, &Map::new(), base_url),
         };
         Err(error.with(|e| {
             head.describe(e);
@@ -92,8 +92,13 @@ impl Answer {
     }
 }
 
+/// Where whoever answers does not seem to be the service.
+fn doubt(base_url: &str) -> String {
+    format!("is the base URL {base_url} right?")
+}
+
 /// The one place that reads the service's errors, in every shape seen.
-fn refusal(head: &Head, json: &Map<String, Value>) -> Error {
+fn refusal(head: &Head, json: &Map<String, Value>, base_url: &str) -> Error {
     let error = json.get("error");
     let find = |name| error.and_then(|error| error.get(name)).or_else(|| json.get(name));
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(String::from);
@@ -115,8 +120,10 @@ fn refusal(head: &Head, json: &Map<String, Value>) -> Error {
     let what = match head.status {
         300..=399 => {
             let to = head.header("location").map(|to| format!(" to {to}")).unwrap_or_default();
-            format!("{what}{to}; that is not followed, as the secret goes to one host only: is the base URL right?")
+            format!("{what}{to}; that is not followed, as the secret goes to one host only: {}", doubt(base_url))
         }
+        404 => format!("{what}; {}", doubt(base_url)),
+        403 if code.is_none() => format!("{what}; {}", doubt(base_url)),
         _ => what.into(),
     };
     Error::new(kind, what).with(|e| {
@@ -139,10 +146,14 @@ fn kind_of(status: u16, code: Option<&str>) -> (ErrorKind, &'static str) {
         _ => status,
     };
     match status {
-        401 => (ErrorKind::Unauthorized, "the service refused the API secret"),
-        403 => (ErrorKind::Unauthorized, "the service refused the account"),
-        402 => (ErrorKind::InsufficientBalance, "the account has too few credits"),
-        404 => (ErrorKind::NotFound, "the service has nothing at this address; is the base URL right?"),
+        401 => {
+            (ErrorKind::Unauthorized, "the service refused the API secret; is it the one from imaginex.bithuman.ai?")
+        }
+        403 if code.is_some() => (ErrorKind::Unauthorized, "the service refused the account; ask its support"),
+        403 => (ErrorKind::Unauthorized, "access is refused, by the service or by a gateway before it"),
+        402 => (ErrorKind::InsufficientBalance, "the account has too few credits; add some"),
+        404 => (ErrorKind::NotFound, "the service has nothing at this address"),
+        413 => (ErrorKind::Rejected, "the service refused the request as too large: send smaller media"),
         429 => (ErrorKind::RateLimited, "too many requests"),
         408 | 425 | 500.. => (ErrorKind::Service, "the service failed"),
         300..=399 => (ErrorKind::Rejected, "the service redirects"),

@@ -350,7 +350,7 @@ impl ApiBuilder {
             }
         }
         if !self.user_agent.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
-            return Err(Error::invalid("the user agent has a character that no header can carry"));
+            return Err(Error::invalid("the user agent has a character that no header can carry: leave it out"));
         }
         let is_of_2026 = format!("https://{}", base.host.trim_end_matches(":443")).eq_ignore_ascii_case(BASE_URL_2026);
         let proxy = transport::proxy(self.proxy.as_deref(), &base.url, base.is_loopback)?;
@@ -404,7 +404,7 @@ impl BaseUrl {
     /// The errors do not repeat the text: it may be a secret that went into the wrong variable.
     fn parse(text: &str) -> Result<Self> {
         let invalid = |why: &str| Error::invalid(format!("the base URL {why}"));
-        let uri: Uri = text.parse().map_err(|_| invalid("is not a URL"))?;
+        let uri: Uri = text.parse().map_err(|_| invalid(&format!("is not a URL, such as {DEFAULT_BASE_URL}")))?;
         let is_https = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
@@ -414,14 +414,14 @@ impl BaseUrl {
         };
         let authority = uri.authority().map(|authority| authority.as_str().to_ascii_lowercase()).unwrap_or_default();
         if authority.contains('@') {
-            return Err(invalid("has a user or password, which are not the API secret"));
+            return Err(invalid("has a user or password, which are not the API secret: leave them out"));
         }
         if uri.query().is_some() || text.contains('#') {
-            return Err(invalid("has a query or a fragment"));
+            return Err(invalid("has a query or a fragment: leave it out"));
         }
         let host = uri.host().unwrap_or_default();
         if host.is_empty() || !transport::has_good_port(&uri) {
-            return Err(invalid("has no host or a bad port"));
+            return Err(invalid("has no host, or a port that is no number"));
         }
         let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
         let scheme = if is_https { "https" } else { "http" };

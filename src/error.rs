@@ -60,7 +60,7 @@ pub enum ErrorKind {
 ///
 /// let error = Api::new("").unwrap_err();
 /// assert_eq!(error.kind(), ErrorKind::InvalidInput);
-/// assert_eq!(error.to_string(), "Api: the API secret is empty");
+/// assert_eq!(error.to_string(), "Api: the API secret is empty: get one from imaginex.bithuman.ai");
 /// ```
 pub struct Error(Box<Context>);
 
@@ -88,6 +88,8 @@ pub(crate) struct Context {
     pub receipt: Option<PathBuf>,
     /// Whether the same call again can bill nothing that is not billed already.
     pub repeat_is_safe: bool,
+    /// What to do, where nothing above tells: said last.
+    pub advice: Option<&'static str>,
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -111,6 +113,7 @@ impl Error {
             outcome_unknown: false,
             receipt: None,
             repeat_is_safe: true,
+            advice: None,
             source: None,
         }))
     }
@@ -265,6 +268,9 @@ impl fmt::Display for Error {
                     }
                 }
             }
+        }
+        if let Some(advice) = e.advice {
+            write!(f, "; {advice}")?;
         }
         if let Some(receipt) = e.receipt.as_ref().filter(|_| e.kind != ErrorKind::Receipt) {
             write!(f, " [receipt {}]", OneLine(&receipt.display().to_string()))?;

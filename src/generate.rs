@@ -127,7 +127,9 @@ impl GenerateRequest {
     /// Opens what there is to send, or tells why it cannot be sent.
     fn body(&self) -> Result<Body> {
         if let Some(name) = self.others.keys().find(|name| FIELDS.contains(&name.as_str())) {
-            return Err(Error::invalid(format!("field(\"{name}\", ..) clashes with the setter of that name")));
+            return Err(Error::invalid(format!(
+                "field(\"{name}\", ..) clashes with the setter of that name: use that"
+            )));
         }
         if let Some(Field::Json(Value::String(id))) = self.fields.get("agent_id") {
             // The id will have to go into the path of a status, after the generate is paid.
@@ -276,6 +278,8 @@ impl Api {
             if !may_resend() || !self.pause(attempts, &error, deadline) || !may_resend() {
                 return Err(error.with(|e| {
                     e.outcome_unknown = unknown;
+                    e.advice = ((kind.passes() || kind == ErrorKind::ShutDown) && !unknown)
+                        .then_some("it was not taken: send it again later");
                     e.repeat_is_safe = !unknown || key.is_kept && retry::may_resend(true, honored, age());
                 }));
             }

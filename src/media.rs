@@ -71,10 +71,10 @@ pub(crate) fn check_url(url: &str) -> Result<()> {
     });
     let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
     match host {
-        None => Err(Error::invalid("a media URL must begin with http:// or https://")),
+        None => Err(Error::invalid("a media URL must begin with http:// or https://; a file goes with Media::file")),
         Some("") => Err(Error::invalid("a media URL must name a host")),
         Some(_) if url.chars().any(|c| c.is_whitespace() || c.is_control()) => {
-            Err(Error::invalid("a media URL must not contain white space"))
+            Err(Error::invalid("a media URL must not contain white space: write a space as %20"))
         }
         Some(_) => Ok(()),
     }

@@ -118,10 +118,10 @@ impl Api {
             (Ok(agent), _) => Ok(agent),
             (Err(error), recorded) => Err(told(error).with(|e| {
                 if e.kind == ErrorKind::GenerationFailed && matches!(recorded, Some(Ok(true))) {
-                    e.what += match request.own_key() {
-                        Some(_) => " (choose another idempotency key to pay for another try)",
-                        None => " (the same call again pays for another try)",
-                    };
+                    e.advice = Some(match request.own_key() {
+                        Some(_) => "choose another idempotency key to pay for another try",
+                        None => "the same call again pays for another try",
+                    });
                 }
             })),
         }
@@ -207,15 +207,17 @@ impl Receipt {
         differing.extend(names.filter(|name| self.request.get(*name) != wanted.request.get(*name)).map(String::as_str));
         if !differing.is_empty() {
             let differing = Vec::from_iter(differing).join(", ");
+            let agent = self.generation.as_ref().map(|generation| format!(" (of agent {})", generation.agent_id));
+            let agent = agent.unwrap_or_default();
             return Step::Refuse(format!(
-                "is the receipt of a request with another {differing}: use another receipt, or delete it to pay anew"
+                "is the receipt of a request with another {differing}: use another receipt, or delete this one{agent} to pay anew"
             ));
         }
         if let Some(generation) = &self.generation {
             return match has_failed {
                 false => Step::Return(generation.clone()),
                 true if own_key && same_key => Step::Refuse(
-                    "tells that the generation with this idempotency key failed: choose another key".into(),
+                    "tells that the generation with this idempotency key failed: choose another key to pay for another try".into(),
                 ),
                 true => Step::Anew(generation.clone()),
             };
@@ -343,7 +345,7 @@ impl<'a> Store<'a> {
                 (Step::Refuse(what), ..) => return Err(self.fail(&what)),
                 (Step::Unknown(why), Some(found), None) => return Err(self.unknown(why, found.idempotency_key)),
                 _ if deadline.is_some_and(|deadline| deadline <= clock.now()) => {
-                    let what = "is being written by another process, or by one that crashed";
+                    let what = "is being written by another process, or by one that crashed: call again later";
                     return Err(self.fail(what).with(|e| e.kind = ErrorKind::WaitTimedOut));
                 }
                 _ => {
@@ -426,6 +428,9 @@ impl<'a> Store<'a> {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(_) if path == self.path => self.swap(None, Some(receipt)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(self.cannot("cannot be written: is there such a folder?", error))
+            }
             Err(error) => Err(cannot(error)),
         }
     }

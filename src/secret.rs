@@ -26,7 +26,7 @@ impl Secret {
     /// Refuses what no header can carry, without showing it.
     pub fn new(text: String) -> Result<Self> {
         if text.is_empty() {
-            return Err(Error::invalid("the API secret is empty"));
+            return Err(Error::invalid("the API secret is empty: get one from imaginex.bithuman.ai"));
         }
         match HeaderValue::from_str(&text) {
             Ok(mut header) if text.bytes().all(|b| b.is_ascii_graphic()) => {
@@ -39,7 +39,7 @@ impl Secret {
                 Ok(Secret { text, escaped, header })
             }
             _ => Err(Error::invalid(
-                "the API secret has a space, a line break or another character that no header can carry",
+                "the API secret has a space, a line break or another character that no header can carry: trim it",
             )),
         }
     }

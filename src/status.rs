@@ -46,7 +46,7 @@ impl Api {
             let passes = error.kind().passes() && !makes_no_sense;
             let error = error.with(|e| e.attempts = attempts);
             if !passes || !self.pause(attempts, &error, None) {
-                return Err(error);
+                return Err(error.with(|e| e.advice = passes.then_some("this may pass: ask again later")));
             }
         }
     }
@@ -70,14 +70,16 @@ impl Api {
             }
             // By way of text: to decode from a value too would be 10 KB more of a small program.
             let agent = serde_json::to_vec(&data).and_then(|data| serde_json::from_slice(&data));
-            agent.map_err(|_| answer.lacks("the answer does not tell the agent's status"))
+            agent.map_err(|_| {
+                answer.lacks("the answer does not tell the agent's status: ask again, or the service's support")
+            })
         });
         let agent = agent.map_err(|error| {
             error.with(|e| {
                 e.call = "status";
                 e.agent_id = Some(agent_id.into());
                 if e.kind == ErrorKind::NotFound && e.refused {
-                    e.what = "the service knows no such agent".into();
+                    e.what = "the service knows no such agent; is the id right, and of this account?".into();
                 }
             })
         })?;

@@ -149,7 +149,7 @@ impl Transport {
             if let Some(read) = received.quick(quick, secret) {
                 return Ok(read);
             }
-            let mut answer = received.decode(secret)?;
+            let mut answer = received.decode(self.base_url(), secret)?;
             // An answer that breaks off counts if what came is whole; if not, the break is the trouble.
             let cut = answer.cut.take();
             read(answer).map_err(|error| cut.unwrap_or(error))
@@ -329,7 +329,7 @@ impl Transport {
                 _ if is_lookup(error) => (ErrorKind::Network, lookup_failed(host)),
                 io::ErrorKind::InvalidData => (ErrorKind::Tls, no_tls(host, error)),
                 io::ErrorKind::ConnectionRefused => {
-                    (ErrorKind::Network, format!("nothing accepts connections at {host}"))
+                    (ErrorKind::Network, format!("nothing accepts connections at {host} (is the base URL right?)"))
                 }
                 _ => (ErrorKind::Network, format!("the connection to {host} failed")),
             },
@@ -343,9 +343,10 @@ impl Transport {
             #[cfg(feature = "native-tls")]
             ureq::Error::NativeTls(_) => (ErrorKind::Tls, no_tls(host, &error)),
             ureq::Error::ConnectProxyFailed(_) => (ErrorKind::Network, format!("no way to {host}: the proxy refused")),
-            ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) | ureq::Error::BodyStalled => {
-                (ErrorKind::UnexpectedAnswer, format!("the answer from {host} is not valid HTTP"))
-            }
+            ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(..) | ureq::Error::BodyStalled => (
+                ErrorKind::UnexpectedAnswer,
+                format!("the answer from {host} is not valid HTTP (is the base URL right?)"),
+            ),
             _ => (ErrorKind::Network, format!("the request to {host} failed")),
         };
         Error::new(kind, what).with(|e| {
@@ -383,7 +384,7 @@ pub(crate) fn proxy(explicit: Option<&str>, base_url: &str, is_loopback: bool) -
     if is_loopback {
         return match explicit {
             None => Ok(None),
-            Some(_) => Err(Error::invalid("proxy: a base URL on this machine does not go through one")),
+            Some(_) => Err(Error::invalid("proxy: a base URL on this machine does not go through one: leave it out")),
         };
     }
     // In ureq's order. It passes over a variable that it cannot read.
@@ -406,7 +407,7 @@ pub(crate) fn proxy(explicit: Option<&str>, base_url: &str, is_loopback: bool) -
             _ if cfg!(feature = "socks-proxy") => Ok(Some(proxy)),
             _ => unusable("a SOCKS proxy needs the feature socks-proxy of bithuman"),
         },
-        None => unusable("not the URL of a proxy"),
+        None => unusable("not the URL of a proxy, such as http://localhost:3128"),
     }
 }
 
@@ -446,7 +447,7 @@ fn trust(config: Builder, _: Option<&Roots>) -> Builder {
 /// The certificates in a PEM text.
 #[cfg(feature = "_tls")]
 pub(crate) fn roots(pem: &[u8]) -> Result<Roots> {
-    let invalid = || Error::invalid("root_certificates_pem: no certificate can be read from it");
+    let invalid = || Error::invalid("root_certificates_pem: no certificate can be read from it; is it PEM?");
     let items = parse_pem(pem).collect::<std::result::Result<Vec<_>, _>>();
     let items = items.map_err(|error| invalid().with(|e| e.source = Some(error.into())))?;
     let certificates: Vec<_> = items
@@ -495,7 +496,7 @@ fn is_lookup(error: &io::Error) -> bool {
 
 /// The two hosts have come and gone: the error names the other one.
 fn lookup_failed(host: &str) -> String {
-    let mut what = format!("the host {host} cannot be looked up");
+    let mut what = format!("the host {host} cannot be looked up (is it right, and this machine online?)");
     if DEFAULT_BASE_URL == format!("https://{host}") {
         what += &format!("; the service of 2026 is at {BASE_URL_2026}, which BITHUMAN_API_URL or base_url can name");
     }

@@ -12,6 +12,9 @@ use crate::retry;
 /// A last look at the agent is worth this much of the time that is left.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
+/// Nothing is lost where a wait ends and the generation does not.
+const GO_ON: &str = "wait for it again, which is not billed";
+
 /// How often in a row an agent may be unknown before it was first seen: the service that has just
 /// named it may take a moment to know it everywhere.
 const MAX_NOT_FOUND: u32 = 3;
@@ -73,7 +76,7 @@ impl Wait {
 
     pub(crate) fn check(&self) -> Result<()> {
         if self.interval.is_zero() {
-            return Err(Error::invalid("the interval of the Wait is zero"));
+            return Err(Error::invalid("the interval of the Wait is zero: the service asks for 5 s"));
         }
         Ok(())
     }
@@ -224,8 +227,14 @@ impl Watch {
             let agent = self.poll()?;
             if agent.is_failed() {
                 let message = agent.error_message.clone();
-                let failed = Error::new(ErrorKind::GenerationFailed, "the generation failed");
-                return Err(self.report(failed.with(|e| e.message = message)));
+                let what = match message {
+                    Some(_) => "the generation failed",
+                    None => "the generation failed, and the service does not say why",
+                };
+                return Err(self.report(Error::new(ErrorKind::GenerationFailed, what)).with(|e| {
+                    e.message = message;
+                    e.advice = Some("another try is a new generate, which is billed");
+                }));
             }
             if agent.is_ready() {
                 return Ok(agent.clone());
@@ -272,7 +281,8 @@ impl Watch {
             _ => error.is_retryable(),
         };
         if !passing {
-            return Err(self.report(error));
+            let is_end = error.kind() == ErrorKind::ShutDown;
+            return Err(self.report(error.with(|e| e.advice = is_end.then_some(GO_ON))));
         }
         if error.kind() != ErrorKind::NotFound {
             self.not_found = 0;
@@ -297,7 +307,10 @@ impl Watch {
         }
         let (out, allowed) = (now.saturating_sub(since).as_secs_f64(), self.wait.outage);
         let outage = format!("; no good answer for {out:.1} s of the {allowed:?} allowed");
-        Err(self.report(error.with(|e| e.what += &outage)))
+        Err(self.report(error.with(|e| {
+            e.what += &outage;
+            e.advice = Some(GO_ON);
+        })))
     }
 
     /// An error about this agent.

@@ -176,12 +176,12 @@ fn display_is_one_line_a_person_can_act_on() {
     let rows = [
         (
             Answer::json(401, json!({"error": "Invalid API secret", "code": "UNAUTHORIZED", "details": seed})),
-            "generate: the service refused the API secret (401 UNAUTHORIZED): Invalid API secret. \
-             Please check your API secret from imaginex.bithuman.ai",
+            "generate: the service refused the API secret; is it the one from imaginex.bithuman.ai? (401 UNAUTHORIZED): \
+             Invalid API secret. Please check your API secret from imaginex.bithuman.ai",
         ),
         (
             Answer::json(402, json!({"error": {"code": "INSUFFICIENT_BALANCE", "message": "Add credits!"}})),
-            "generate: the account has too few credits (402 INSUFFICIENT_BALANCE): Add credits!",
+            "generate: the account has too few credits; add some (402 INSUFFICIENT_BALANCE): Add credits!",
         ),
         (
             Answer::json(400, json!({"error": "No!", "code": "VALIDATION_ERROR", "details": {"field": "image"}})),
@@ -189,16 +189,24 @@ fn display_is_one_line_a_person_can_act_on() {
         ),
         (
             Answer::json(429, json!({"code": "RATE_LIMITED"})).header("retry-after", "1.5").header("x-request-id", "r"),
-            "generate: too many requests (429 RATE_LIMITED); the service asks to wait 1.5 s [request r]",
+            "generate: too many requests (429 RATE_LIMITED); the service asks to wait 1.5 s; it was not \
+             taken: send it again later [request r]",
         ),
         (
             Answer::new(404, "<html>nope</html>"),
-            "generate: the service has nothing at this address; is the base URL right? (404): <html>nope</html>",
+            "generate: the service has nothing at this address; is the base URL URL right? (404): <html>nope</html>",
         ),
-        (Answer::new(403, ""), "generate: the service refused the account (403)"),
+        (
+            Answer::json(403, json!({"error": {"code": "ACCOUNT_SUSPENDED"}})),
+            "generate: the service refused the account; ask its support (403 ACCOUNT_SUSPENDED)",
+        ),
+        (
+            Answer::new(403, ""),
+            "generate: access is refused, by the service or by a gateway before it; is the base URL URL right? (403)",
+        ),
         (
             Answer::json(503, json!({"success": false, "error": "NO_AVAILABLE_WORKERS"})),
-            "generate: the service failed (503 NO_AVAILABLE_WORKERS)",
+            "generate: the service failed (503 NO_AVAILABLE_WORKERS); it was not taken: send it again later",
         ),
         (
             Answer::new(502, "Bad Gateway"),
@@ -210,13 +218,17 @@ fn display_is_one_line_a_person_can_act_on() {
     for (answer, line) in rows {
         let service = Service::new([answer]);
         let error = service.api().generate(&GenerateRequest::new().idempotency_key("key-1")).unwrap_err();
+        let line = line.replace("URL URL", &format!("URL {}", service.url()));
         assert_eq!(error.to_string(), line);
         // What a failing `main` prints.
         assert_eq!(format!("{error:?}"), line);
     }
     let service = Service::new([Answer::json(404, json!({"success": false, "error": "AGENT_NOT_FOUND"}))]);
     let error = service.api().status("a b").unwrap_err();
-    assert_eq!(error.to_string(), "status: agent a b: the service knows no such agent (404 AGENT_NOT_FOUND)");
+    assert_eq!(
+        error.to_string(),
+        "status: agent a b: the service knows no such agent; is the id right, and of this account? (404 AGENT_NOT_FOUND)"
+    );
 }
 
 #[test]
@@ -318,7 +330,10 @@ fn control_characters_of_the_service_stay_on_the_line() {
 fn what_a_person_types_as_an_id_stays_on_the_line() {
     let service = Service::new([Answer::json(404, json!({"error": "AGENT_NOT_FOUND"}))]);
     let error = service.api().status("a\u{202e}b").unwrap_err();
-    assert_eq!(error.to_string(), "status: agent a\\u{202e}b: the service knows no such agent (404 AGENT_NOT_FOUND)");
+    assert_eq!(
+        error.to_string(),
+        "status: agent a\\u{202e}b: the service knows no such agent; is the id right, and of this account? (404 AGENT_NOT_FOUND)"
+    );
     assert_eq!(error.agent_id(), Some("a\u{202e}b"));
 }
 

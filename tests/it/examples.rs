@@ -111,7 +111,12 @@ fn any_end_but_ready_tells_how_to_go_on() {
     assert_eq!((code, stdout.as_str()), (Some(0), "https://stand-in.invalid/mine/model.imx\n"), "{stderr}");
     let (code, _, stderr) = run("status", &["nobody"], &variables);
     assert_eq!(code, Some(1));
-    assert!(stderr.contains("status: agent nobody: the service knows no such agent (404 NOT_FOUND)"), "{stderr}");
+    assert!(
+        stderr.contains(
+            "status: agent nobody: the service knows no such agent; is the id right, and of this account? (404"
+        ),
+        "{stderr}"
+    );
 }
 
 #[test]

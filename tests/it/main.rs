@@ -6,6 +6,9 @@ mod deadline;
 mod errors;
 mod examples;
 mod fault;
+// The causes are in the words of the system and of the TLS library.
+#[cfg(all(unix, feature = "rustls"))]
+mod golden;
 mod hostile;
 mod origin;
 mod package;

@@ -567,7 +567,7 @@ fn a_failed_generation_is_recorded_and_the_next_call_begins_anew() {
     for billed in 1..=2 {
         let error = to_stand_in(&service).ensure_agent(&desk.path, &request(), &Wait::new()).unwrap_err();
         assert_eq!((error.kind(), service.billed()), (ErrorKind::GenerationFailed, billed));
-        assert!(error.to_string().contains("(the same call again pays for another try)"), "{error}");
+        assert!(error.to_string().contains("; the same call again pays for another try"), "{error}");
         assert!(!error.is_retryable());
         let receipt = desk.read();
         assert_eq!(receipt["agent"]["status"], "failed");
@@ -593,7 +593,7 @@ fn a_failed_generation_with_the_callers_key_needs_another_key() {
     for (key, billed) in [("one", 1), ("two", 2)] {
         let error = ensure(key).unwrap_err();
         assert_eq!((error.kind(), error.idempotency_key()), (ErrorKind::GenerationFailed, Some(key)));
-        assert!(error.to_string().contains("(choose another idempotency key to pay for another try)"), "{error}");
+        assert!(error.to_string().contains("; choose another idempotency key to pay for another try"), "{error}");
         let error = desk.fails(|| ensure(key));
         assert!(error.to_string().contains("choose another key"), "{error}");
         desk.fails(|| to_stand_in(&service).generate_once(&desk.path, &request(key)));

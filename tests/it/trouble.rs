@@ -39,8 +39,9 @@ fn a_refused_connection_names_the_host_and_keeps_its_cause() {
     let api = api_to(&format!("http://{host}")).build().unwrap();
     let generate = api.generate(&GenerateRequest::new()).unwrap_err();
     let status = api.status(ID).unwrap_err();
-    assert_eq!(generate.to_string(), format!("generate: nothing accepts connections at {host}"));
-    assert_eq!(status.to_string(), format!("status: agent {ID}: nothing accepts connections at {host}"));
+    let what = format!("nothing accepts connections at {host} (is the base URL right?)");
+    assert_eq!(generate.to_string(), format!("generate: {what}; it was not taken: send it again later"));
+    assert_eq!(status.to_string(), format!("status: agent {ID}: {what}; this may pass: ask again later"));
     for error in [&generate, &status] {
         assert_eq!((error.kind(), error.http_status(), error.attempts()), (Network, None, 1));
         let cause = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
@@ -60,7 +61,12 @@ fn a_host_that_cannot_be_looked_up_is_named() {
         let host = format!("{}.invalid", "a".repeat(64));
         let api = api_to(&format!("http://{host}")).allow_plain_http(true).build().unwrap();
         let error = api.generate(&GenerateRequest::new()).unwrap_err();
-        assert_eq!(error.to_string(), format!("generate: the host {host} cannot be looked up"));
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "generate: the host {host} cannot be looked up (is it right, and this machine online?); it was not taken: send it again later"
+            )
+        );
         assert_eq!((error.kind(), error.http_status()), (Network, None));
         assert!(error.source().is_some_and(|cause| cause.is::<io::Error>()));
         assert!(error.is_retryable() && !error.outcome_unknown());

@@ -301,7 +301,7 @@ fn a_server_that_is_of_no_use_either_way_is_asked_twice_only() {
         let server = Server::new(&script);
         let error = server.api().generate(&image(Media::file(&file.0))).unwrap_err();
         // Of the second connection, so there was no third.
-        assert!(error.kind() == kind && error.to_string().ends_with(end), "{error:?}");
+        assert!(error.kind() == kind && error.to_string().contains(end), "{error:?}");
         assert_eq!((error.attempts(), error.outcome_unknown()), (1, false), "{error}");
         assert_eq!(error.idempotency_key(), Some(server.seen()[1].key()));
     }
@@ -377,7 +377,10 @@ fn a_large_upload_that_breaks_tells_how_much_went() {
     assert!(!error.outcome_unknown() && error.is_retryable(), "{error}");
     let (sent, total) = told(&error);
     assert!(total == body_len(LARGE) && (3 * MIB..total).contains(&sent), "{error}");
-    assert!(error.to_string().ends_with("bytes; the service may be refusing a body this large"), "{error}");
+    assert!(
+        error.to_string().contains("bytes; the service may be refusing a body this large; it was not taken"),
+        "{error}"
+    );
     assert_eq!(error.idempotency_key(), Some(server.seen()[0].key()));
 }
 

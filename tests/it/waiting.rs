@@ -228,8 +228,12 @@ fn an_outage_of_the_network_runs_out_with_its_own_error() {
     let error = api.wait(ID, &Wait::new()).unwrap_err();
     assert_tells(&error, Network, None);
     let line = error.to_string();
-    let start = format!("wait: agent {ID}: nothing accepts connections at {host}; no good answer for ");
-    let out = line.strip_prefix(&start).and_then(|rest| rest.strip_suffix(" s of the 900s allowed"));
+    let start = format!(
+        "wait: agent {ID}: nothing accepts connections at {host} (is the base URL right?); no good answer for "
+    );
+    let out = line
+        .strip_prefix(&start)
+        .and_then(|rest| rest.strip_suffix(" s of the 900s allowed; wait for it again, which is not billed"));
     let out: f64 = out.and_then(|out| out.parse().ok()).unwrap_or_else(|| panic!("{line}"));
     // The backoff is random: the last poll comes in the last second, or at the very end of it.
     assert!((899.0..=900.0).contains(&out), "{line}");
@@ -447,8 +451,11 @@ fn a_failed_generation_is_an_error_of_wait_and_an_item_of_watch() {
         let error = service.api().wait(ID, &Wait::new()).unwrap_err();
         assert_tells(&error, GenerationFailed, Some("failed"));
         assert_eq!((error.message(), error.is_retryable()), (message, false));
-        let told = message.map(|message| format!(": {}", message.replace('\n', "\\n"))).unwrap_or_default();
-        assert_eq!(error.to_string(), format!("wait: agent {ID}: the generation failed{told}"));
+        let told = message.map(|message| format!(": {}", message.replace('\n', "\\n")));
+        let told = told.unwrap_or(", and the service does not say why".into());
+        let line =
+            format!("wait: agent {ID}: the generation failed{told}; another try is a new generate, which is billed");
+        assert_eq!(error.to_string(), line);
         assert_eq!(service.hits(), 2);
 
         let service = script([processing()], agent(end.clone()));
