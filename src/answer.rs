@@ -130,6 +130,14 @@ fn refusal(head: &Head, json: &Map<String, Value>, base_url: &str) -> Error {
         // With this code the service does not know either what became of the request.
         let is_known = code.as_deref() != Some("INTERNAL_ERROR");
         e.refused = if head.status < 300 { is_known } else { code.as_ref().is_some_and(is_code) };
+        e.advice = match kind {
+            ErrorKind::InsufficientBalance => Some("add credits, and send it again"),
+            // The service of 2025 says it itself.
+            ErrorKind::Unauthorized if head.status == 401 && details.is_none() => {
+                Some("is it the one from imaginex.bithuman.ai?")
+            }
+            _ => None,
+        };
         (e.code, e.message, e.details) = (code, message, details);
     })
 }
@@ -146,12 +154,10 @@ fn kind_of(status: u16, code: Option<&str>) -> (ErrorKind, &'static str) {
         _ => status,
     };
     match status {
-        401 => {
-            (ErrorKind::Unauthorized, "the service refused the API secret; is it the one from imaginex.bithuman.ai?")
-        }
-        403 if code.is_some() => (ErrorKind::Unauthorized, "the service refused the account; ask its support"),
+        401 => (ErrorKind::Unauthorized, "the service refused the API secret"),
+        403 if code.is_some() => (ErrorKind::Unauthorized, "the service refused the account"),
         403 => (ErrorKind::Unauthorized, "access is refused, by the service or by a gateway before it"),
-        402 => (ErrorKind::InsufficientBalance, "the account has too few credits; add some"),
+        402 => (ErrorKind::InsufficientBalance, "the account has too few credits"),
         404 => (ErrorKind::NotFound, "the service has nothing at this address"),
         413 => (ErrorKind::Rejected, "the service refused the request as too large: send smaller media"),
         429 => (ErrorKind::RateLimited, "too many requests"),

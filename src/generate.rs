@@ -279,7 +279,8 @@ impl Api {
                 return Err(error.with(|e| {
                     e.outcome_unknown = unknown;
                     e.advice = ((kind.passes() || kind == ErrorKind::ShutDown) && !unknown)
-                        .then_some("it was not taken: send it again later");
+                        .then_some("it was not taken: send it again later")
+                        .or(e.advice);
                     e.repeat_is_safe = !unknown || key.is_kept && retry::may_resend(true, honored, age());
                 }));
             }

@@ -46,7 +46,7 @@ impl Api {
             let passes = error.kind().passes() && !makes_no_sense;
             let error = error.with(|e| e.attempts = attempts);
             if !passes || !self.pause(attempts, &error, None) {
-                return Err(error.with(|e| e.advice = passes.then_some("this may pass: ask again later")));
+                return Err(error.with(|e| e.advice = passes.then_some("this may pass: ask again later").or(e.advice)));
             }
         }
     }

@@ -282,7 +282,7 @@ impl Watch {
         };
         if !passing {
             let is_end = error.kind() == ErrorKind::ShutDown;
-            return Err(self.report(error.with(|e| e.advice = is_end.then_some(GO_ON))));
+            return Err(self.report(error.with(|e| e.advice = is_end.then_some(GO_ON).or(e.advice))));
         }
         if error.kind() != ErrorKind::NotFound {
             self.not_found = 0;

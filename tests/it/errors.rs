@@ -176,7 +176,7 @@ fn display_is_one_line_a_person_can_act_on() {
     let rows = [
         (
             Answer::json(401, json!({"error": "Invalid API secret", "code": "UNAUTHORIZED", "details": seed})),
-            "generate: the service refused the API secret; is it the one from imaginex.bithuman.ai? (401 UNAUTHORIZED): \
+            "generate: the service refused the API secret (401 UNAUTHORIZED): \
              Invalid API secret. Please check your API secret from imaginex.bithuman.ai",
         ),
         (

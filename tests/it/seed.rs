@@ -130,8 +130,8 @@ fn the_error_response_is_read() {
     assert_eq!(error.details(), Some("Please check your API secret from imaginex.bithuman.ai"));
     assert_eq!(
         error.to_string(),
-        "generate: the service refused the API secret; is it the one from imaginex.bithuman.ai? (401 UNAUTHORIZED): \
-         Invalid API secret. Please check your API secret from imaginex.bithuman.ai"
+        "generate: the service refused the API secret (401 UNAUTHORIZED): Invalid API secret. \
+         Please check your API secret from imaginex.bithuman.ai"
     );
 }
 
