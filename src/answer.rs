@@ -131,8 +131,8 @@ fn refusal(head: &Head, json: &Map<String, Value>, base_url: &str) -> Error {
         let is_known = code.as_deref() != Some("INTERNAL_ERROR");
         e.refused = if head.status < 300 { is_known } else { code.as_ref().is_some_and(is_code) };
         e.advice = match kind {
-            ErrorKind::InsufficientBalance => Some("add credits, and send it again"),
-            // The service of 2025 says it itself.
+            // The service says it itself, most of the time.
+            ErrorKind::InsufficientBalance if message.is_none() => Some("add credits, and send it again"),
             ErrorKind::Unauthorized if head.status == 401 && details.is_none() => {
                 Some("is it the one from imaginex.bithuman.ai?")
             }

@@ -181,7 +181,7 @@ fn display_is_one_line_a_person_can_act_on() {
         ),
         (
             Answer::json(402, json!({"error": {"code": "INSUFFICIENT_BALANCE", "message": "Add credits!"}})),
-            "generate: the account has too few credits; add some (402 INSUFFICIENT_BALANCE): Add credits!",
+            "generate: the account has too few credits (402 INSUFFICIENT_BALANCE): Add credits!",
         ),
         (
             Answer::json(400, json!({"error": "No!", "code": "VALIDATION_ERROR", "details": {"field": "image"}})),
