@@ -198,7 +198,7 @@ fn display_is_one_line_a_person_can_act_on() {
         ),
         (
             Answer::json(403, json!({"error": {"code": "ACCOUNT_SUSPENDED"}})),
-            "generate: the service refused the account; ask its support (403 ACCOUNT_SUSPENDED)",
+            "generate: the service refused the account (403 ACCOUNT_SUSPENDED)",
         ),
         (
             Answer::new(403, ""),
