@@ -31,6 +31,45 @@
 //! The service comes in two generations, and the same code talks to both: the one of the 2025
 //! document at [`DEFAULT_BASE_URL`], and the one published in 2026 at [`BASE_URL_2026`].
 //!
+//! # Errors
+//!
+//! Every failure is an [`Error`], whose `Display` is one line that says what failed, for which agent, what
+//! the service said and what to do next. Programs match on its [kind](ErrorKind):
+//!
+//! ```no_run
+//! use bithuman::{Api, ErrorKind, GenerateRequest, Wait};
+//!
+//! let api = Api::from_env()?;
+//! let request = GenerateRequest::new().prompt("You are a friendly assistant.");
+//! match api.generate_and_wait(&request, &Wait::new()) {
+//!     Ok(agent) => println!("{:?}", agent.model_url),
+//!     // The service may have billed it: look into the account before paying again.
+//!     Err(error) if error.outcome_unknown() => return Err(error),
+//!     Err(error) => match (error.kind(), error.agent_id()) {
+//!         (ErrorKind::GenerationFailed, Some(id)) => eprintln!("{id} failed: {:?}", error.message()),
+//!         // Paid for and on its way: to wait again costs nothing.
+//!         (_, Some(id)) => drop(api.wait(id, &Wait::new())?),
+//!         // Not taken, not billed; to be mended by a person.
+//!         (ErrorKind::Unauthorized | ErrorKind::InsufficientBalance | ErrorKind::InvalidInput, None) => {
+//!             eprintln!("{error}");
+//!         }
+//!         // Not taken, not billed; this may pass.
+//!         (_, None) if error.is_retryable() => eprintln!("{error}; after {:?}", error.retry_after()),
+//!         (_, None) => return Err(error),
+//!     },
+//! }
+//! # Ok::<(), bithuman::Error>(())
+//! ```
+//!
+//! # Waiting
+//!
+//! An agent of the first generation of models takes 1 to 5 minutes, one of the second 25 to 100, rarely
+//! hours. [`Wait`] has the interval (5 s, which the service asks for), the time for everything (2 h), and
+//! how long there may be no good answer at all (15 min); trouble shorter than that is sat out. Running
+//! out of time is [`ErrorKind::WaitTimedOut`], which is no failure: the generation goes on, and so does
+//! [`Api::wait`] with its id, in this program or another. [`Api::shutdown`] from another thread ends a
+//! wait, and every other call, within 100 ms; the error has the id.
+//!
 //! # Money
 //!
 //! By itself this crate never sends a generate that could be a second one. Every one carries an
@@ -87,10 +126,10 @@
 //!
 //! # Threads
 //!
-//! [`Api::shutdown`] from another thread ends every call. This crate spawns none. ureq looks up the
-//! host for every request, also where it has a connection already, and spawns a short thread for it;
-//! it panics if the system refuses that. An IP address is not looked up, and costs none, unless a
-//! deadline is nearer than the time-outs of a poll (2 min together by default) or a proxy is used.
+//! This crate spawns none. ureq looks up the host for every request, also where it has a connection
+//! already, and spawns a short thread for it; it panics if the system refuses that. An IP address is
+//! not looked up, and costs none, unless a deadline is nearer than the time-outs of a poll (2 min
+//! together by default) or a proxy is used.
 //!
 //! # Features
 //!

@@ -13,6 +13,7 @@ mod hostile;
 mod origin;
 mod package;
 mod polling;
+mod public_api;
 mod receipt;
 mod receipt_crash;
 mod request;
