@@ -118,6 +118,19 @@ impl<'de> Deserialize<'de> for Agent {
 
 struct Fields;
 
+/// Stores a text, or gives back what is none.
+fn text(value: Value, slot: &mut Option<String>) -> Option<Value> {
+    *slot = None;
+    match value {
+        Value::String(text) => {
+            *slot = Some(text);
+            None
+        }
+        Value::Null => None,
+        other => Some(other),
+    }
+}
+
 /// The name of a field, which need not be copied to be compared.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -130,22 +143,33 @@ impl<'de> Visitor<'de> for Fields {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Agent, A::Error> {
-        let (mut agent_id, mut status, mut progress, mut supported_models) = (None, None, None, None);
+        let (mut agent_id, mut status, mut progress, mut supported_models) = (None, None, None, None::<Vec<String>>);
         let mut texts: [Option<String>; TEXTS.len()] = Default::default();
         let mut extra = Map::new();
         while let Some(Name(name)) = map.next_key()? {
-            let mut text = TEXTS.iter().zip(&mut texts).find(|(text, _)| **text == name).map(|(_, text)| text);
-            match (&*name, map.next_value()?, &mut text) {
-                (_, Value::String(value), Some(text)) => **text = Some(value),
-                ("agent_id", Value::String(id), _) => agent_id = Some(id),
-                ("status", Value::String(word), _) => status = Some(Status::from(word)),
-                ("progress", Value::Number(number), _) => progress = number.as_f64(),
-                ("supported_models", Value::Array(models), _) if models.iter().all(Value::is_string) => {
-                    supported_models = serde_json::from_value(Value::Array(models)).ok();
+            // Of a field that comes twice the last one counts.
+            if !extra.is_empty() {
+                extra.remove(&*name);
+            }
+            let slot = TEXTS.iter().zip(&mut texts).find(|(text, _)| **text == name).map(|(_, slot)| slot);
+            let other = match (&*name, map.next_value()?, slot) {
+                (_, value, Some(slot)) => text(value, slot),
+                ("agent_id", value, _) => text(value, &mut agent_id),
+                ("status", value, _) => text(value, &mut status),
+                ("progress", value, _) => {
+                    progress = value.as_f64();
+                    Some(value).filter(|value| !value.is_number() && !value.is_null())
                 }
-                (_, Value::Null, Some(_))
-                | ("agent_id" | "status" | "progress" | "supported_models", Value::Null, _) => {}
-                (_, other, _) => drop(extra.insert(name.into(), other)),
+                ("supported_models", value, _) => {
+                    let all =
+                        |models: &Vec<Value>| models.iter().map(|model| model.as_str().map(String::from)).collect();
+                    supported_models = value.as_array().and_then(all);
+                    Some(value).filter(|value| supported_models.is_none() && !value.is_null())
+                }
+                (_, value, _) => Some(value),
+            };
+            if let Some(other) = other {
+                extra.insert(name.into(), other);
             }
         }
         let (Some(agent_id), Some(status)) = (agent_id, status) else {
@@ -155,7 +179,7 @@ impl<'de> Visitor<'de> for Fields {
         let [image_url, video_url, name, model_url, progress_msg, current_step, voice_id, description] = texts;
         Ok(Agent {
             agent_id,
-            status,
+            status: Status::from(status),
             event_type,
             error_message,
             created_at,

@@ -423,7 +423,11 @@ impl BaseUrl {
         if host.is_empty() || !transport::has_good_port(&uri) {
             return Err(invalid("has no host, or a port that is no number"));
         }
-        let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        let v6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let address: Option<IpAddr> = match v6 {
+            Some(v6) => v6.parse().ok().map(IpAddr::V6),
+            None => host.parse().ok().map(IpAddr::V4),
+        };
         let scheme = if is_https { "https" } else { "http" };
         Ok(BaseUrl {
             url: format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')),

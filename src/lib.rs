@@ -156,6 +156,9 @@
     )
 )]
 
+#[cfg(all(feature = "_tls", not(any(feature = "rustls", feature = "native-tls"))))]
+compile_error!("the feature _tls is not for use: choose rustls, platform-verifier or native-tls");
+
 // The rooms, from the top of the house down: each imports only from those below it.
 mod receipt; // a generate that is billed once, whatever crashes
 mod wait; // polling until the end, and the whole job

@@ -51,12 +51,12 @@ pub(crate) fn backoff(failures: u32, random: u64) -> Duration {
 /// By hand: the standard library's tables for floating-point numbers are 15 KB of a small program.
 pub(crate) fn parse_retry_after(text: &str) -> Option<Duration> {
     let (seconds, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
-    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if !is_number(seconds) || !is_number(fraction) {
+    if seconds.len() + fraction.len() == 0 || !seconds.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
         return None;
     }
+    let seconds = format!("0{seconds}").parse().ok()?;
     let millis: String = fraction.chars().chain("000".chars()).take(3).collect();
-    Some(Duration::from_secs(seconds.parse().ok()?).saturating_add(Duration::from_millis(millis.parse().ok()?)))
+    Some(Duration::from_secs(seconds).saturating_add(Duration::from_millis(millis.parse().ok()?)))
 }
 
 /// A random number: the standard library seeds its hashers from the system's randomness, once per

@@ -77,12 +77,18 @@ impl Secret {
         }
     }
 
-    /// Whether JSON that is data has the secret in it, or so many escapes that it cannot be told.
+    /// Whether JSON that is data has the secret in it, or escapes that may hide a character of it: those
+    /// of visible ASCII.
     pub fn may_be_in(&self, json: &str) -> bool {
-        // The standard library looks for up to 32 bytes with vector instructions.
+        // The standard library looks for up to 32 bytes with vector instructions, but not for where.
         let start = self.text.get(..32).unwrap_or(&self.text);
-        let is_masked = self.text.len() >= SHORTEST_IN_DATA;
-        is_masked && (json.contains(start) || json.contains("\\u") || !self.escaped.is_empty() && json.contains('\\'))
+        let by_number = |(at, _)| matches!(json.as_bytes().get(at + 4), Some(b'2'..=b'7'));
+        let by_backslash = [('"', "\\\""), ('\\', "\\\\"), ('/', "\\/")];
+        let by_backslash = by_backslash.iter().filter(|(plain, _)| self.text.contains(*plain));
+        self.text.len() >= SHORTEST_IN_DATA
+            && (json.contains(start)
+                || json.contains("\\u00") && json.match_indices("\\u00").any(by_number)
+                || by_backslash.into_iter().any(|(_, escape)| json.contains(escape)))
     }
 
     fn is_in_data(&self, text: &str) -> bool {

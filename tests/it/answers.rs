@@ -94,6 +94,36 @@ fn progress_may_be_a_whole_number() {
 }
 
 #[test]
+fn of_a_field_that_comes_twice_the_last_one_counts() {
+    let rows = [
+        (r#""name": "x", "name": 5"#, json!({"extra": {"name": 5}})),
+        (r#""name": 5, "name": "x""#, json!({"name": "x"})),
+        (r#""name": "x", "name": null"#, json!({})),
+        (r#""progress": 0.5, "progress": null"#, json!({})),
+        (r#""progress": 0.5, "progress": "half""#, json!({"extra": {"progress": "half"}})),
+        (r#""supported_models": ["a"], "supported_models": [1]"#, json!({"extra": {"supported_models": [1]}})),
+        (r#""other": 1, "other": 2"#, json!({"extra": {"other": 2}})),
+    ];
+    // The second is not read straight from the text: it has what may be a part of the secret.
+    for start in ["", r#""description": "\u0041","#] {
+        for (fields, expected) in &rows {
+            let body = format!(r#"{{"data": {{"agent_id": "A1", {start} "status": "ready", {fields}}}}}"#);
+            let agent = status_of(Answer::new(200, body)).unwrap();
+            let mut seen = json!({"extra": agent.extra.clone(), "name": agent.name, "progress": agent.progress});
+            seen["supported_models"] = json!(agent.supported_models);
+            seen.as_object_mut().unwrap().retain(|_, value| !value.is_null() && *value != json!({}));
+            assert_eq!(seen, *expected, "{fields}");
+        }
+        for fields in [r#""status": "ready", "status": null"#, r#""status": "ready", "status": 5"#] {
+            let body = format!(r#"{{"data": {{{start} "agent_id": "A1", {fields}}}}}"#);
+            assert_eq!(status_of(Answer::new(200, body)).unwrap_err().kind(), ErrorKind::UnexpectedAnswer, "{fields}");
+        }
+    }
+    let array = status_of(Answer::new(200, r#"[true, {"agent_id": "A1", "status": "ready"}]"#));
+    assert_eq!(array.unwrap_err().kind(), ErrorKind::UnexpectedAnswer);
+}
+
+#[test]
 fn every_status_is_named_and_only_three_are_ends() {
     let one = Some(json!(1.0));
     let rows = [

@@ -57,7 +57,7 @@ fn backoff_doubles_to_its_limit() {
 
 #[test]
 fn retry_after_forms() {
-    for (text, seconds) in [("20", 20.0), (" 1.5 ", 1.5), ("0", 0.0)] {
+    for (text, seconds) in [("20", 20.0), (" 1.5 ", 1.5), ("0", 0.0), ("5.", 5.0), (".25", 0.25), ("1.0009", 1.0)] {
         assert_eq!(parse_retry_after(text), Some(Duration::from_secs_f64(seconds)));
     }
     let huge = "9".repeat(35);

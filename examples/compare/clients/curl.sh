@@ -4,7 +4,7 @@ set -euo pipefail
 [ $# = 3 ] || { echo "usage: BASE_URL FILE INTERVAL_MS" >&2; exit 1; }
 base_url=$1 file=$2 interval=$3
 
-ask() { curl --silent --show-error --fail --header "api-secret: secret" "$@"; }
+ask() { curl --silent --show-error --fail --header "api-secret: sk-0123456789abcdef0123456789abcdef01234567" "$@"; }
 
 # The text in a field of an answer.
 field() { [[ $answer =~ \"$1\":\ *\"([^\"]*)\" ]] && echo "${BASH_REMATCH[1]}"; }

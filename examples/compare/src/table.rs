@@ -180,7 +180,7 @@ fn check(rows: &[Row]) -> bool {
     let mut targets = Targets::new();
 
     for (what, figure, most, why) in [
-        ("instructions a poll", INSTRUCTIONS, 1.10, "without valgrind"),
+        ("instructions a poll", INSTRUCTIONS, 1.10, "without callgrind"),
         ("stripped size", SIZE, 1.05, ""),
         ("size in the profile `small`", SMALL, 1.05, ""),
     ] {
@@ -204,6 +204,7 @@ fn check(rows: &[Row]) -> bool {
         ("a faster upload than every other peer", SPEED, f64::gt),
         ("less memory for an upload than every other peer", UPLOAD_PEAK, f64::lt),
         ("no more connections than any other peer", CONNECTIONS, f64::le),
+        ("no more for a large medium", CONNECTIONS_LARGE, f64::le),
         ("a faster cold build than every other peer", COLD_BUILD, f64::lt),
     ] {
         let Some(own) = figure(ours) else {
