@@ -118,6 +118,7 @@ fn refusal(head: &Head, json: &Map<String, Value>, base_url: &str) -> Error {
         Value::String(_) => text(details),
         other => serde_json::to_string(other).ok(),
     });
+    let says_it = |text: &String| text.contains("imaginex");
     let (kind, what) = kind_of(head.status, code.as_deref());
     let what = match head.status {
         300..=399 => {
@@ -135,7 +136,9 @@ fn refusal(head: &Head, json: &Map<String, Value>, base_url: &str) -> Error {
         e.advice = match kind {
             // The service says it itself, most of the time.
             ErrorKind::InsufficientBalance if message.is_none() => Some("add credits, and send it again"),
-            ErrorKind::Unauthorized if head.status == 401 && details.is_none() => {
+            ErrorKind::Unauthorized
+                if head.status == 401 && ![&message, &details].into_iter().flatten().any(says_it) =>
+            {
                 Some("is it the one from imaginex.bithuman.ai?")
             }
             _ => None,

@@ -41,23 +41,28 @@
 //!
 //! let api = Api::from_env()?;
 //! let request = GenerateRequest::new().prompt("You are a friendly assistant.");
-//! match api.generate_and_wait(&request, &Wait::new()) {
-//!     Ok(agent) => println!("{:?}", agent.model_url),
-//!     // The service may have billed it: look into the account before paying again.
-//!     Err(error) if error.outcome_unknown() => return Err(error),
+//! let agent = match api.generate_and_wait(&request, &Wait::new()) {
+//!     Ok(agent) => agent,
 //!     Err(error) => match (error.kind(), error.agent_id()) {
-//!         (ErrorKind::GenerationFailed, Some(id)) => eprintln!("{id} failed: {:?}", error.message()),
-//!         // Paid for and on its way: to wait again costs nothing.
-//!         (_, Some(id)) => drop(api.wait(id, &Wait::new())?),
-//!         // Not taken, not billed; to be mended by a person.
-//!         (ErrorKind::Unauthorized | ErrorKind::InsufficientBalance | ErrorKind::InvalidInput, None) => {
-//!             eprintln!("{error}");
+//!         // Perhaps billed: look into the account before paying again, as the error says.
+//!         _ if error.outcome_unknown() => return Err(error),
+//!         // Refunded; another try is another generate.
+//!         (ErrorKind::GenerationFailed, _) => return Err(error),
+//!         // Billed and on its way: to go on waiting costs nothing.
+//!         (ErrorKind::WaitTimedOut | ErrorKind::Network | ErrorKind::Service, Some(id)) => {
+//!             api.wait(id, &Wait::new())?
 //!         }
-//!         // Not taken, not billed; this may pass.
-//!         (_, None) if error.is_retryable() => eprintln!("{error}; after {:?}", error.retry_after()),
-//!         (_, None) => return Err(error),
+//!         // Not taken, not billed: a person must change something.
+//!         (ErrorKind::Unauthorized | ErrorKind::InsufficientBalance | ErrorKind::InvalidInput, None) => {
+//!             return Err(error);
+//!         }
+//!         // Not taken, not billed, and this may pass, perhaps after `error.retry_after()`.
+//!         (_, None) if error.is_retryable() => api.generate_and_wait(&request, &Wait::new())?,
+//!         // `Tls`, `Rejected`, `ShutDown`, `Receipt` and what may come.
+//!         _ => return Err(error),
 //!     },
-//! }
+//! };
+//! println!("{:?}", agent.model_url);
 //! # Ok::<(), bithuman::Error>(())
 //! ```
 //!

@@ -50,7 +50,7 @@ pub(crate) fn backoff(failures: u32, random: u64) -> Duration {
 ///
 /// By hand: the standard library's tables for floating-point numbers are 15 KB of a small program.
 pub(crate) fn parse_retry_after(text: &str) -> Option<Duration> {
-    let (seconds, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
+    let (seconds, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
     if seconds.len() + fraction.len() == 0 || !seconds.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
         return None;
     }

@@ -123,6 +123,11 @@ impl Api {
 
     /// The polls of [`wait`](Api::wait), one by one: for progress, or to stop in between.
     ///
+    /// # Errors
+    ///
+    /// An error is the last item: those of [`wait`](Api::wait). But a generation that failed is no error
+    /// here: it is an agent that [`is_failed`](Agent::is_failed).
+    ///
     /// ```no_run
     /// use bithuman::{Api, Wait};
     ///

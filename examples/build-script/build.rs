@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{env, fs, process};
 
-use bithuman::{Agent, Api, BASE_URL_2026, GenerateRequest, Wait};
+use bithuman::{Agent, Api, BASE_URL_2026, ErrorKind, GenerateRequest, Wait};
 
 /// The receipt of the agent. If it is gone, another one is made.
 const RECEIPT: &str = "agent.json";
@@ -45,7 +45,10 @@ fn agent() -> Result<Agent, String> {
     };
     let api = Api::builder().secret(secret.unwrap_or("none".into())).base_url(url).build();
     let agent = api.and_then(|api| api.ensure_agent(RECEIPT, &request, &wait));
-    agent.map_err(|error| format!("{missing}{error:?}"))
+    agent.map_err(|error| match error.kind() {
+        ErrorKind::WaitTimedOut => format!("{missing}{error:?}"),
+        _ => format!("{error:?}"),
+    })
 }
 
 /// What a line break would turn into instructions to cargo.
