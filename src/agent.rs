@@ -11,6 +11,15 @@ use serde_json::{Map, Value};
 /// null is `None`; one of a type that is not documented is `None` too, with the value kept in
 /// [`extra`](Agent::extra), as is every field this crate does not know. Serialized and read back
 /// it is the same.
+///
+/// ```
+/// use bithuman::{Agent, serde_json};
+///
+/// let kept = r#"{"agent_id": "A91XMB7113", "status": "success", "progress": 0.6, "mood": "calm"}"#;
+/// let agent: Agent = serde_json::from_str(kept)?;
+/// assert!(!agent.is_ready() && agent.extra["mood"] == "calm");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Agent {
@@ -215,6 +224,13 @@ pub(crate) fn take<T: DeserializeOwned>(map: &mut Map<String, Value>, name: &str
 ///
 /// Only `ready`, `failed`, and `success` with `progress` 1.0 are ends: see
 /// [`Agent::is_finished`]. Statuses may be added: keep a `_` arm.
+///
+/// ```
+/// use bithuman::Status;
+///
+/// assert_eq!(Status::from("ready".to_owned()), Status::Ready);
+/// assert_eq!(Status::from("dreaming".to_owned()).as_str(), "dreaming");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 #[non_exhaustive]

@@ -190,6 +190,15 @@ fn from_variables(get: impl Fn(&str) -> Option<OsString>) -> Result<ApiBuilder> 
 }
 
 /// The settings of an [`Api`].
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use bithuman::{Api, BASE_URL_2026};
+///
+/// let builder = Api::builder().secret("the-API-secret").base_url(BASE_URL_2026);
+/// let api = builder.answer_timeout(Duration::from_secs(60)).retries(1).build()?;
+/// # Ok::<(), bithuman::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct ApiBuilder {
     secret: String,

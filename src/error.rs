@@ -11,6 +11,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What kind of trouble an [`Error`] is, for a `match`.
 ///
 /// Kinds may be added: keep a `_` arm.
+///
+/// ```
+/// use bithuman::{Api, ErrorKind};
+///
+/// match Api::new("").map_err(|error| error.kind()) {
+///     Err(ErrorKind::InvalidInput) => {} // mend the setting
+///     Err(other) => panic!("{other:?}"),
+///     Ok(_) => unreachable!(),
+/// }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {

@@ -6,6 +6,19 @@ use crate::agent::Agent;
 /// What a call is doing, for [`Api::on_event`](crate::Api::on_event).
 ///
 /// Events may be added: keep a `_` arm.
+///
+/// ```
+/// use bithuman::Event;
+///
+/// fn show(event: &Event) {
+///     match event {
+///         Event::Uploaded { sent, total } => eprintln!("{sent} of {total} bytes"),
+///         Event::Resending { delay, reason, .. } => eprintln!("{reason}; again in {delay:?}"),
+///         Event::Polled { agent } => eprintln!("{}", agent.status),
+///         _ => {}
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {

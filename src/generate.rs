@@ -148,6 +148,15 @@ impl GenerateRequest {
 ///
 /// Deserializing needs `agent_id` and `idempotency_key`; anything undocumented is in
 /// [`extra`](Generation::extra).
+///
+/// ```
+/// use bithuman::{Generation, serde_json};
+///
+/// let kept = r#"{"agent_id": "A91XMB7113", "status": "processing", "idempotency_key": "k", "replayed": false}"#;
+/// let started: Generation = serde_json::from_str(kept)?;
+/// assert_eq!(started.agent_id, "A91XMB7113");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Generation {

@@ -182,6 +182,15 @@ impl Api {
 ///
 /// Each item is an answered poll; the last is the agent's end, ready or failed, or else the only
 /// error. Between two items it sleeps; trouble that passes is not shown.
+///
+/// ```no_run
+/// use bithuman::{Api, Wait};
+///
+/// let mut watch = Api::from_env()?.watch("A91XMB7113", &Wait::new());
+/// let first = watch.next().transpose()?;
+/// println!("{:?}", first.map(|agent| agent.status));
+/// # Ok::<(), bithuman::Error>(())
+/// ```
 pub struct Watch {
     api: Api,
     agent_id: String,
