@@ -212,7 +212,7 @@ impl Error {
     ///
     /// `false` for a generate whose outcome is unknown, and for whatever fails after
     /// [`generate_and_wait`](crate::Api::generate_and_wait) has paid, unless the request has a key
-    /// of the caller's and the service honours keys. There, [`wait`](crate::Api::wait) with the
+    /// of the caller's, or a receipt, and the service honours keys. There, [`wait`](crate::Api::wait) with the
     /// [`agent_id`](Error::agent_id) goes on without paying.
     pub fn is_retryable(&self) -> bool {
         self.0.kind.passes() && self.0.repeat_is_safe

@@ -119,11 +119,6 @@ impl GenerateRequest {
         self.idempotency_key.as_ref()
     }
 
-    /// Whether the same call again bills nothing even if this one was taken: it has the same key.
-    pub(crate) fn repeat_is_safe(&self, honored: bool, key_age: Duration) -> bool {
-        self.idempotency_key.is_some() && retry::may_resend(true, honored, key_age)
-    }
-
     /// Opens what there is to send, or tells why it cannot be sent.
     fn body(&self) -> Result<Body> {
         if let Some(name) = self.others.keys().find(|name| FIELDS.contains(&name.as_str())) {

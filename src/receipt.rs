@@ -25,10 +25,10 @@ const LONGEST: u64 = 8 * 1024 * 1024;
 /// upload takes at a MiB a second. After that, a crash is what it looks like.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-const TOO_OLD: &str = "the service may no longer know a key that is older than 23 h";
-
 /// How often to look whether the other process has got further.
 const LOOK: Duration = Duration::from_millis(200);
+
+const TOO_OLD: &str = "the service may no longer know a key that is older than 23 h";
 
 impl Api {
     /// [`generate`](Api::generate), **billed once** however often it is called and whatever crashes in
@@ -78,7 +78,8 @@ impl Api {
     /// How the wait ended is in the receipt too. Once the agent is ready the call returns it from there,
     /// with no network; its URLs may expire, and [`status`](Api::status) with its id then tells the new
     /// ones. Once the generation has failed, which this call reports, the next one **pays anew**, with a
-    /// new key. After any other error the next call goes on waiting.
+    /// new key. After any other error that carries an [agent id](Error::agent_id) the next call goes on
+    /// waiting.
     ///
     /// ```no_run
     /// use bithuman::{Api, GenerateRequest, Wait};
@@ -309,19 +310,16 @@ impl<'a> Store<'a> {
                 None if may_wait.is_none() => return Err(self.fail("cannot be made: something else is there")),
                 None => Step::Wait,
             };
-            // The answer may have been on its way into the receipt when a call crashed.
-            let left = self.read(&self.beside("new")).ok().flatten();
-            let left =
-                left.filter(|left| found.as_ref().is_some_and(|found| found.idempotency_key == left.idempotency_key));
-            let left = left.and_then(|left| left.generation);
-            match (step, found, left) {
-                (Step::Return(generation), Some(found), _) => {
+            if let (Step::Resend(_) | Step::Unknown(_), Some(found)) = (&step, &found) {
+                if let Some(generation) = self.left_by_crash(&found.idempotency_key) {
+                    return Ok((self.record(found, &generation)?, Generation { replayed: true, ..generation }));
+                }
+            }
+            match (step, found) {
+                (Step::Return(generation), Some(found)) => {
                     return Ok((found, Generation { replayed: true, ..generation }));
                 }
-                (Step::Resend(_) | Step::Unknown(_), Some(found), Some(generation)) => {
-                    return Ok((self.record(&found, &generation)?, Generation { replayed: true, ..generation }));
-                }
-                (Step::Resend(age), Some(found), None) => {
+                (Step::Resend(age), Some(found)) => {
                     // Marked: a call that is refused now must not take the receipt away from this one.
                     // And a receipt that cannot be written is to be known before sending, not after.
                     let marked = Receipt { calls: found.calls.saturating_add(1), ..found.clone() };
@@ -333,7 +331,7 @@ impl<'a> Store<'a> {
                         break (marked, Some(age));
                     }
                 }
-                (Step::Anew(generation), Some(found), _) => {
+                (Step::Anew(generation), Some(found)) => {
                     if *failed.get_or_insert_with(|| found.idempotency_key.clone()) != found.idempotency_key {
                         // Another call has begun anew meanwhile, and that failed too: to be told, not paid for.
                         return Ok((found, Generation { replayed: true, ..generation }));
@@ -342,8 +340,8 @@ impl<'a> Store<'a> {
                         break (wanted, None);
                     }
                 }
-                (Step::Refuse(what), ..) => return Err(self.fail(&what)),
-                (Step::Unknown(why), Some(found), None) => return Err(self.unknown(why, found.idempotency_key)),
+                (Step::Refuse(what), _) => return Err(self.fail(&what)),
+                (Step::Unknown(why), Some(found)) => return Err(self.unknown(why, found.idempotency_key)),
                 _ if deadline.is_some_and(|deadline| deadline <= clock.now()) => {
                     let what = "is being written by another process, or by one that crashed: call again later";
                     return Err(self.fail(what).with(|e| e.kind = ErrorKind::WaitTimedOut));
@@ -390,6 +388,12 @@ impl<'a> Store<'a> {
                 e.idempotency_key = Some(generation.idempotency_key.clone());
             })
         })
+    }
+
+    /// The answer to this key, if a call crashed while it was on its way into the receipt.
+    fn left_by_crash(&self, key: &str) -> Option<Generation> {
+        let left = self.read(&self.claim()).ok().flatten();
+        left.filter(|left| left.idempotency_key == key)?.generation
     }
 
     fn check_running(&self) -> Result<()> {
@@ -443,7 +447,7 @@ impl<'a> Store<'a> {
         let was = was.into();
         let Some(content) = next.or(was) else { return Ok(true) };
         let clock = &self.api.shared.clock;
-        let claim = self.beside("new");
+        let claim = self.claim();
         let (mut waited, mut holder) = (Duration::ZERO, None);
         loop {
             let made = fs::symlink_metadata(&claim).ok().map(|claim| claim.modified().ok());
@@ -484,6 +488,11 @@ impl<'a> Store<'a> {
                 Err(error) => Err(self.cannot("cannot be replaced", error)),
             },
         }
+    }
+
+    /// Where a change waits: who can make this file may change the receipt.
+    fn claim(&self) -> PathBuf {
+        self.beside("new")
     }
 
     /// A file in the same folder, whose name is the receipt's and this ending.

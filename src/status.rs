@@ -68,7 +68,7 @@ impl Api {
             if !data.get("agent_id").is_some_and(Value::is_string) {
                 data.insert("agent_id".into(), agent_id.into());
             }
-            // By way of text: to decode from a value too would be 10 KB more of a small program.
+            // By way of text: to decode from a value too would be a second decoder in every program.
             let agent = serde_json::to_vec(&data).and_then(|data| serde_json::from_slice(&data));
             agent.map_err(|_| {
                 answer.lacks("the answer does not tell the agent's status: ask again, or the service's support")

@@ -172,7 +172,8 @@ impl Api {
         Watch::new(self, &started.agent_id, wait, deadline, wait.interval).finish().map_err(|error| {
             error.with(|e| {
                 e.idempotency_key = Some(started.idempotency_key);
-                e.repeat_is_safe = request.repeat_is_safe(self.shared.idempotency_honored, age());
+                // The same call again has the same key.
+                e.repeat_is_safe = own_key.is_some() && retry::may_resend(true, self.shared.idempotency_honored, age());
             })
         })
     }

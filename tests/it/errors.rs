@@ -180,6 +180,20 @@ fn display_is_one_line_a_person_can_act_on() {
              Invalid API secret. Please check your API secret from imaginex.bithuman.ai",
         ),
         (
+            Answer::json(401, json!({"error": {"code": "UNAUTHORIZED", "message": seed}})),
+            "generate: the service refused the API secret (401 UNAUTHORIZED): \
+             Please check your API secret from imaginex.bithuman.ai",
+        ),
+        (
+            Answer::json(401, json!({"error": {"code": "UNAUTHORIZED", "message": "No"}})),
+            "generate: the service refused the API secret (401 UNAUTHORIZED): No; \
+             is it the one from imaginex.bithuman.ai?",
+        ),
+        (
+            Answer::json(402, json!({"error": {"code": "INSUFFICIENT_BALANCE"}})),
+            "generate: the account has too few credits (402 INSUFFICIENT_BALANCE); add credits, and send it again",
+        ),
+        (
             Answer::json(402, json!({"error": {"code": "INSUFFICIENT_BALANCE", "message": "Add credits!"}})),
             "generate: the account has too few credits (402 INSUFFICIENT_BALANCE): Add credits!",
         ),

@@ -143,6 +143,32 @@ fn refusal() -> Act {
     })
 }
 
+/// ureq bounds a look-up with a thread, and says so at TRACE.
+#[test]
+fn only_what_is_looked_up_or_nearly_out_of_time_costs_a_thread() {
+    let server = Script::new([act(|c| c.answer_all(json(200, value!({"data": {"status": "ready"}}))))]);
+    let by_name = server.url.replace("127.0.0.1", "localhost");
+    let rows = [
+        (&server.url, None, false),
+        (&server.url, Some(Wait::new()), false),
+        // Nearer than the time-outs of a poll together.
+        (&server.url, Some(Wait::new().timeout(ms(60_000))), true),
+        (&by_name, None, true),
+        (&by_name, Some(Wait::new()), true),
+    ];
+    for (url, wait, is_bounded) in rows {
+        let api = api_to(url).build().unwrap();
+        let lines = logged(LevelFilter::Trace, || {
+            let agent = wait.as_ref().map_or_else(|| api.status(ID), |wait| api.wait(ID, wait));
+            assert!(agent.unwrap().is_ready());
+        });
+        let is_look_up = |line: &&Line| line.text.starts_with("Resolve:") || line.text.starts_with("Resolve with");
+        let look_ups: Vec<_> = lines.iter().filter(is_look_up).collect();
+        assert_eq!(look_ups.len(), 1, "{url} {wait:?}: {look_ups:?}");
+        assert_eq!(look_ups[0].text.starts_with("Resolve with timeout"), is_bounded, "{url} {wait:?}: {look_ups:?}");
+    }
+}
+
 #[track_caller]
 fn assert_none_has_a_canary<'a>(lines: impl IntoIterator<Item = &'a Line>) {
     for line in lines {
