@@ -4,206 +4,78 @@
 
 #[path = "support/cli.rs"]
 mod cli;
+#[path = "support/service.rs"]
+mod service;
 #[path = "support/stand_in.rs"]
 mod stand_in;
 
-use std::env;
-use std::path::Path;
-use std::process::{self, ExitCode};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::process::ExitCode;
 
-use bithuman::{Api, ErrorKind, GenerateRequest, Media, Wait};
-use cli::{Args, READY};
-use stand_in::{Form, StandIn};
-
-const PROGRAM: &str = "create_agent";
-
-const HELP: &str = "\
-Makes an agent and waits until it is ready. The model's URL goes to stdout, progress to stderr.
-
-    cargo run --example create_agent -- --prompt TEXT [--image FILE|URL] [--video FILE|URL]
-        [--audio FILE|URL] [--model NAME] [--agent-id ID] [--idempotency-key KEY]
-        [--receipt FILE] [--interval SECONDS] [--timeout SECONDS] [--json]
-
---receipt    remembers the agent: the same command again goes on with it, and pays and makes no other
---interval   between two polls: 5 s, or 0.3 s in a demonstration
---timeout    for the wait, once the agent is named, or for all with --receipt: 2 h
---json       the whole agent to stdout, ready or failed
-
-BITHUMAN_API_SECRET   the API secret; without it, a stand-in in this process plays the service, where a
-                      prompt with [fail] in it fails
-BITHUMAN_API_URL      the base URL, if it is not https://public.api.bithuman.ai
-
-Exit codes: 0 ready, 1 failed or error, 2 usage, with nothing sent.";
-
-struct Options {
-    request: GenerateRequest,
-    key: String,
-    receipt: Option<String>,
-    has_video: bool,
-    creates: bool,
-    has_interval: bool,
-    wait: Wait,
-    json: bool,
-}
+use bithuman::{Api, Error, GenerateRequest, Wait};
+use cli::{Args, Stop};
+use stand_in::Form;
 
 fn main() -> ExitCode {
-    let mut args = Args::new();
-    if args.flag("--help") || args.flag("-h") {
-        return ExitCode::from(cli::out(HELP));
-    }
-    let no_arguments = args.is_empty();
-    let options = match parse(args) {
-        Ok(options) => options,
-        Err(mistake) => return cli::usage(PROGRAM, &mistake),
-    };
-    let has_secret = env::var_os("BITHUMAN_API_SECRET").is_some();
-    if !has_secret && env::var_os("BITHUMAN_API_URL").is_some_and(|url| !url.is_empty()) {
-        return cli::usage(PROGRAM, "BITHUMAN_API_URL is set but BITHUMAN_API_SECRET is not");
-    }
-    if !has_secret && options.receipt.is_some() {
-        return cli::usage(PROGRAM, "--receipt needs a service that stays: set BITHUMAN_API_SECRET, or run stand_in");
-    }
-    if !has_secret {
-        return demonstrate(options, no_arguments);
-    }
-    if !options.creates {
-        return cli::usage(PROGRAM, "nothing to create: give --prompt, --image, --video or --audio");
-    }
-    match Api::from_env() {
-        Ok(api) => ExitCode::from(match &options.receipt {
-            Some(receipt) => ensure(&api, receipt, &options),
-            None => create(&api, &options, true),
-        }),
-        Err(error) => ExitCode::from(cli::report(&error)),
-    }
+    cli::main("create_agent", include_str!("support/help/create_agent.txt"), run)
 }
 
-/// The same against the stand-in, with a word before and after.
-fn demonstrate(mut options: Options, no_arguments: bool) -> ExitCode {
+fn run(mut args: Args) -> Result<u8, Stop> {
+    let is_demo = service::is_demo()?;
+    let creates = ["--prompt", "--image", "--video", "--audio"].iter().any(|name| args.has(name));
     // The service of 2026 takes no video.
-    let (form, year) = if options.has_video { (Form::Of2025, 2025) } else { (Form::Of2026, 2026) };
-    cli::note(&format!(
-        "BITHUMAN_API_SECRET is not set: this is a demonstration against a stand-in of the service (as of {year}) \
-         in this process. Nothing leaves this machine, nothing is billed."
-    ));
-    if no_arguments {
-        options.request = options.request.prompt("You are a friendly AI assistant that helps with creative writing.");
+    let form = if args.has("--video") { Form::Of2025 } else { Form::Of2026 };
+    let (receipt, json) = (args.value("--receipt")?, args.flag("--json"));
+    let wait = args.wait(is_demo)?;
+    let key = args.value("--idempotency-key")?;
+    let request = request(&mut args)?;
+    args.finish()?;
+    if !creates && !is_demo {
+        return Err("nothing to create: give --prompt, --image, --video or --audio".into());
     }
-    if !options.has_interval {
-        options.wait = options.wait.interval(Duration::from_millis(300));
+    if is_demo && receipt.is_some() {
+        return Err("--receipt needs a service that stays: set BITHUMAN_API_SECRET, or run stand_in".into());
     }
-    let service = StandIn::start(form);
-    let code = match Api::builder().secret(stand_in::SECRET).base_url(service.base_url()).build() {
-        Ok(api) => create(&api, &options, false),
-        Err(error) => cli::report(&error),
-    };
-    cli::note(
-        "That was the stand-in, which ends with this program: there is no such agent, and its URLs lead nowhere. \
-         Set BITHUMAN_API_SECRET to make a real one.",
-    );
-    ExitCode::from(code)
+    let request = if creates { request } else { request.prompt("You are a friendly AI assistant.") };
+
+    // Told before the service answers, or does not. A receipt has one of its own.
+    let key = key.or_else(|| receipt.is_none().then(cli::new_key));
+    let request = key.iter().fold(request, GenerateRequest::idempotency_key);
+
+    service::with_api(form, |api| {
+        if let Some(key) = key {
+            cli::note(&format!("idempotency key: {}", cli::clean(&key)));
+        }
+        Ok(match receipt {
+            Some(receipt) => ensure(&cli::show_polls(api), &receipt, &request, &wait, json)?,
+            None => create(&cli::show_events(api), &request, &wait, json)?,
+        })
+    })
 }
 
-/// The job itself. The commands to go on with are of no use once a stand-in has ended.
-fn create(api: &Api, options: &Options, can_resume: bool) -> u8 {
-    cli::note(&format!("idempotency key: {}", cli::clean(&options.key)));
-    let api = cli::show_events(api);
-    let started = match api.generate(&options.request) {
-        Ok(started) => started,
-        Err(error) => {
-            let code = cli::report(&error);
-            if can_resume && error.outcome_unknown() {
-                let key = &options.key;
-                cli::note(&format!("to send the same where keys are honoured: add --idempotency-key {key}"));
-            } else if can_resume {
-                cli::note("no agent was taken on, so nothing is billed");
-            }
-            return code;
-        }
-    };
+fn create(api: &Api, request: &GenerateRequest, wait: &Wait, json: bool) -> Result<u8, Error> {
+    let started = api.generate(request)?;
     let again = if started.replayed { " (made before with this key: not billed again)" } else { "" };
     cli::note(&format!("agent: {}{again}", cli::clean(&started.agent_id)));
-    let resume = format!("to go on with this agent: {}", cli::resume_command(&started.agent_id));
-    if can_resume {
-        // Now, as an interrupted program cannot tell.
-        cli::note(&resume);
-    }
-
-    let code = cli::follow(&api, &started.agent_id, &options.wait, options.json);
-    if can_resume && code != READY {
-        cli::note(&resume);
-    }
-    code
+    // Now, as an interrupted program cannot tell.
+    cli::tell_how_to_go_on(&started.agent_id);
+    cli::follow(api, &started.agent_id, wait, json)
 }
 
 /// The agent of a receipt. Whatever happens, the same command goes on with it.
-fn ensure(api: &Api, receipt: &str, options: &Options) -> u8 {
-    let error = match cli::show_polls(api).ensure_agent(receipt, &options.request, &options.wait) {
-        Ok(agent) => return cli::finish(&agent, options.json),
-        Err(error) => error,
-    };
-    if let Some(agent) = error.last_seen().filter(|agent| agent.is_failed() && options.json) {
-        cli::out(&cli::json(agent));
+fn ensure(api: &Api, receipt: &str, request: &GenerateRequest, wait: &Wait, json: bool) -> Result<u8, Error> {
+    let ended = api.ensure_agent(receipt, request, wait);
+    let seen = ended.as_ref().err().and_then(Error::last_seen);
+    if let Some(failed) = seen.filter(|agent| json && agent.is_failed()) {
+        cli::out(&cli::json(failed));
     }
-    let code = cli::report(&error);
-    if let Some(id) = error.agent_id().filter(|_| error.kind() != ErrorKind::GenerationFailed) {
-        cli::note(&format!("to go on with this agent: the same command again, or {}", cli::resume_command(id)));
-    }
-    code
+    Ok(cli::finish(&ended?, json))
 }
 
-fn parse(mut args: Args) -> Result<Options, String> {
-    let mut request = GenerateRequest::new();
-    let mut creates = false;
-    if let Some(prompt) = args.value("--prompt")? {
-        (request, creates) = (request.prompt(prompt), true);
-    }
-    if let Some(image) = args.value("--image")? {
-        (request, creates) = (request.image(medium("--image", &image)?), true);
-    }
-    let video = args.value("--video")?;
-    if let Some(video) = &video {
-        (request, creates) = (request.video(medium("--video", video)?), true);
-    }
-    if let Some(audio) = args.value("--audio")? {
-        (request, creates) = (request.audio(medium("--audio", &audio)?), true);
-    }
-    if let Some(model) = args.value("--model")? {
-        request = request.model(model);
-    }
-    if let Some(id) = args.value("--agent-id")? {
-        request = request.agent_id(id);
-    }
-    let receipt = args.value("--receipt")?;
-    let own_key = args.value("--idempotency-key")?;
-    // A key chosen here is known before the service answers, or does not. A receipt has one of its own.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let minted = || format!("create-agent-{now:x}-{:x}", process::id());
-    let key = own_key.or_else(|| receipt.is_none().then(minted));
-    let interval = args.seconds("--interval")?;
-    let options = Options {
-        request: key.iter().fold(request, GenerateRequest::idempotency_key),
-        key: key.unwrap_or_default(),
-        receipt,
-        has_video: video.is_some(),
-        creates,
-        has_interval: interval.is_some(),
-        wait: cli::wait(interval, args.seconds("--timeout")?),
-        json: args.flag("--json"),
-    };
-    args.finish()?;
-    Ok(options)
-}
-
-/// A link as it is, and anything else as a file that must be there.
-fn medium(flag: &str, value: &str) -> Result<Media, String> {
-    if value.contains("://") {
-        return Ok(Media::url(value));
-    }
-    match Path::new(value) {
-        path if path.is_file() => Ok(Media::file(path)),
-        path if path.exists() => Err(format!("{flag}: not a file: {value}")),
-        _ => Err(format!("{flag}: no such file: {value}")),
-    }
+fn request(args: &mut Args) -> Result<GenerateRequest, String> {
+    let request = args.value("--prompt")?.into_iter().fold(GenerateRequest::new(), GenerateRequest::prompt);
+    let request = args.medium("--image")?.into_iter().fold(request, GenerateRequest::image);
+    let request = args.medium("--video")?.into_iter().fold(request, GenerateRequest::video);
+    let request = args.medium("--audio")?.into_iter().fold(request, GenerateRequest::audio);
+    let request = args.value("--model")?.into_iter().fold(request, GenerateRequest::model);
+    Ok(args.value("--agent-id")?.into_iter().fold(request, GenerateRequest::agent_id))
 }

@@ -8,43 +8,18 @@ mod stand_in;
 use std::process::ExitCode;
 use std::thread;
 
-use cli::Args;
+use cli::{Args, Stop};
 use stand_in::{Form, Settings, StandIn};
 
-const HELP: &str = "\
-Runs a stand-in of the service on this machine until it is stopped (Ctrl-C). Its URL and secret go to stdout,
-as two variables, and every request is told on stderr.
-
-    cargo run --example stand_in -- [--generation 2025|2026] [--fail] [--rate-limit N] [--slow SECONDS]
-
---generation   of the service: as its 2025 document has it, or as it is published in 2026 (default)
---fail         every generation fails, and not only that of a prompt with [fail] in it
---rate-limit   more than N generates in a minute are refused with 429 RATE_LIMITED and Retry-After
---slow         an agent takes so long to be made, asked for or not: time to run out of, and to resume in.
-               Without it, it takes a few polls, whenever they come. Answers always come at once.
-
-Unlike the service, the stand-in reads a whole request before it refuses one.";
-
 fn main() -> ExitCode {
-    let mut args = Args::new();
-    if args.flag("--help") || args.flag("-h") {
-        return ExitCode::from(cli::out(HELP));
-    }
-    let service = match parse(args) {
-        Ok(settings) => StandIn::start(settings),
-        Err(mistake) => return cli::usage("stand_in", &mistake),
-    };
-    cli::out(&format!("BITHUMAN_API_URL={} BITHUMAN_API_SECRET={}", service.base_url(), stand_in::SECRET));
-    loop {
-        thread::park();
-    }
+    cli::main("stand_in", include_str!("support/help/stand_in.txt"), run)
 }
 
-fn parse(mut args: Args) -> Result<Settings, String> {
+fn run(mut args: Args) -> Result<u8, Stop> {
     let form = match args.value("--generation")?.as_deref() {
         None | Some("2026") => Form::Of2026,
         Some("2025") => Form::Of2025,
-        Some(other) => return Err(format!("--generation is 2025 or 2026, not {other}")),
+        Some(other) => return Err(format!("--generation is 2025 or 2026, not {other}").into()),
     };
     let settings = Settings {
         form,
@@ -54,5 +29,10 @@ fn parse(mut args: Args) -> Result<Settings, String> {
         log: |line| cli::note(&cli::clean(line)),
     };
     args.finish()?;
-    Ok(settings)
+
+    let service = StandIn::start(settings);
+    cli::out(&format!("BITHUMAN_API_URL={} BITHUMAN_API_SECRET={}", service.base_url(), stand_in::SECRET));
+    loop {
+        thread::park();
+    }
 }

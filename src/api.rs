@@ -59,8 +59,8 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the secret is empty or cannot be sent in a header, or if the proxy of the
-    /// environment cannot be used.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the secret is empty or cannot be sent in a
+    /// header, or if the proxy of the environment cannot be used.
     pub fn new(secret: impl Into<String>) -> Result<Self> {
         Api::builder().secret(secret).build()
     }
@@ -75,7 +75,8 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if there is no secret, or either variable cannot be used.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if there is no secret, or either variable cannot be
+    /// used.
     pub fn from_env() -> Result<Self> {
         from_variables(|name| env::var_os(name))?.build()
     }
@@ -337,10 +338,11 @@ impl ApiBuilder {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the secret is missing or cannot be sent in a header; if the base URL is
-    /// not one, has a user, query or fragment, is plain http to another machine, or is https
-    /// without a [TLS feature](crate#features); for a time-out of zero; if the user agent cannot be sent; if the proxy,
-    /// or that of the environment, cannot be used; or if there is no certificate in the PEM.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the secret is missing or cannot be sent in a
+    /// header; if the base URL is not one, has a user, query or fragment, is plain http to another machine,
+    /// or is https without a [TLS feature](crate#features); for a time-out of zero; if the user agent cannot
+    /// be sent; if the proxy, or that of the environment, cannot be used; or if there is no certificate in
+    /// the PEM.
     pub fn build(self) -> Result<Api> {
         let secret = Secret::new(self.secret)?;
         let base = BaseUrl::parse(&self.base_url)?;

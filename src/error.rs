@@ -10,7 +10,23 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What kind of trouble an [`Error`] is, for a `match`.
 ///
-/// Kinds may be added: keep a `_` arm.
+/// Kinds may be added: keep a `_` arm. What they mean for a generate, which is billed:
+///
+/// | kind | billed? | what to do |
+/// |---|---|---|
+/// | `InvalidInput` | no | mend the argument or setting |
+/// | `Unauthorized` | no | mend the secret; is it for this base URL? |
+/// | `InsufficientBalance` | no | add credits |
+/// | `NotFound` | no | mend the base URL |
+/// | `Rejected` | no | change the request |
+/// | `RateLimited` | no | send it again after [`retry_after`](Error::retry_after) |
+/// | `Service`, `Network`, `Timeout`, `UnexpectedAnswer` | perhaps, if [`outcome_unknown`](Error::outcome_unknown) | if not, send it again later; if so, look into the account first |
+/// | `Tls` | the same | mend the certificates, the clock or the base URL |
+/// | `GenerationFailed` | refunded by the service | look at the [message](Error::message); another try is another generate |
+/// | `WaitTimedOut`, `ShutDown` | yes, if there is an [agent id](Error::agent_id); perhaps, if `outcome_unknown` | [`wait`](crate::Api::wait) for that agent |
+/// | `Receipt` | the same | as the error says; without `outcome_unknown` or an agent id nothing was sent |
+///
+/// Of a status nothing is ever billed.
 ///
 /// ```
 /// use bithuman::{Api, ErrorKind};

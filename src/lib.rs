@@ -34,7 +34,8 @@
 //! # Errors
 //!
 //! Every failure is an [`Error`], whose `Display` is one line that says what failed, for which agent, what
-//! the service said and what to do next. Programs match on its [kind](ErrorKind):
+//! the service said and what to do next. Programs match on its kind; [`ErrorKind`] has a table of what each
+//! means for the bill:
 //!
 //! ```no_run
 //! use bithuman::{Api, ErrorKind, GenerateRequest, Wait};

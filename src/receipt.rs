@@ -63,10 +63,10 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// `Receipt` for a receipt that cannot be read or written, is of a newer version of this crate or for
-    /// another request, or has a key whose [outcome is unknown](Error::outcome_unknown): with nothing
-    /// sent, unless the error carries an [agent id](Error::agent_id), which the receipt then lacks.
-    /// Otherwise as [`generate`](Api::generate).
+    /// [`Receipt`](ErrorKind::Receipt) for a receipt that cannot be read or written, is of a newer version
+    /// of this crate or for another request, or has a key whose
+    /// [outcome is unknown](Error::outcome_unknown): with nothing sent, unless the error carries an
+    /// [agent id](Error::agent_id), which the receipt then lacks. Otherwise as [`generate`](Api::generate).
     pub fn generate_once(&self, receipt: impl AsRef<Path>, request: &GenerateRequest) -> Result<Generation> {
         Ok(Store::new(self, receipt.as_ref()).obtain(request, None)?.1)
     }

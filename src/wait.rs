@@ -113,8 +113,9 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// `GenerationFailed` if the service says so; `WaitTimedOut` after [`Wait::timeout`], which is
-    /// no failure of the agent; `InvalidInput` for a bad id or a zero interval; otherwise what
+    /// [`GenerationFailed`](ErrorKind::GenerationFailed) if the service says so;
+    /// [`WaitTimedOut`](ErrorKind::WaitTimedOut) after [`Wait::timeout`], which is no failure of the agent;
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a bad id or a zero interval; otherwise what
     /// [`status`](Api::status) reports. Each carries the agent id and what was
     /// [last seen](Error::last_seen).
     pub fn wait(&self, agent_id: &str, wait: &Wait) -> Result<Agent> {
@@ -342,7 +343,8 @@ impl Watch {
     fn timed_out(&mut self) -> Error {
         let timeout = self.wait.timeout;
         let start = self.deadline.saturating_sub(timeout);
-        let waited = self.api.shared.clock.now().saturating_sub(start).as_secs_f64();
+        let waited = self.api.shared.clock.now().saturating_sub(start);
+        let left = if waited < timeout { " (too little is left to ask again)" } else { "" };
         let seen = self.last_seen.as_ref().map(|agent| {
             let progress = agent.progress.map(|progress| format!(", {:.0} %", progress.clamp(0.0, 1.0) * 100.0));
             let step = agent.current_step.as_ref().map(|step| format!(", {step}"));
@@ -353,8 +355,10 @@ impl Watch {
             format!("{}{}{}{person}", agent.status, progress.unwrap_or_default(), step.unwrap_or_default())
         });
         let seen = seen.as_deref().unwrap_or("not seen yet");
-        let what =
-            format!("not ready after {waited:.1} s of {timeout:?}: {seen}; this is no failure, wait for it again");
+        let what = format!(
+            "not ready after {:.1} s of {timeout:?}{left}: {seen}; this is no failure, wait for it again",
+            waited.as_secs_f64(),
+        );
         let trouble = self.trouble.take().map(|trouble| trouble.last);
         self.report(Error::new(ErrorKind::WaitTimedOut, what)).with(|e| {
             e.retry_after = trouble.as_ref().and_then(Error::retry_after);

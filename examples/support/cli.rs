@@ -2,28 +2,74 @@
 
 #![allow(dead_code, reason = "each example uses its part")]
 
+use std::env;
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{self, ExitCode};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bithuman::{Agent, Api, Error, ErrorKind, Event, Wait, serde_json};
+use bithuman::{Agent, Api, Error, ErrorKind, Event, Media, Status, Wait, serde_json};
 
 /// Exit codes: ready, failed or error, usage.
 pub const READY: u8 = 0;
 pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 
+/// Why an example ends early.
+pub enum Stop {
+    /// A mistake in the arguments: nothing was sent.
+    Usage(String),
+    Error(Error),
+}
+
+impl From<String> for Stop {
+    fn from(mistake: String) -> Self {
+        Stop::Usage(mistake)
+    }
+}
+
+impl From<&str> for Stop {
+    fn from(mistake: &str) -> Self {
+        Stop::Usage(mistake.into())
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Error(error)
+    }
+}
+
+/// An example's `main`: it helps, or runs and tells what went wrong on one line.
+pub fn main(program: &str, help: &str, run: impl FnOnce(Args) -> Result<u8, Stop>) -> ExitCode {
+    let mut args = Args(env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect());
+    if args.flag("--help") || args.flag("-h") {
+        return ExitCode::from(out(help.trim_end()));
+    }
+    ExitCode::from(match run(args) {
+        Ok(code) => code,
+        Err(Stop::Usage(mistake)) => {
+            note(&format!("{program}: {} (--help shows the usage)", clean(&mistake)));
+            USAGE
+        }
+        Err(Stop::Error(error)) => report(&error),
+    })
+}
+
 /// The arguments, flags taken out one by one.
 pub struct Args(Vec<String>);
 
 impl Args {
-    pub fn new() -> Self {
-        Args(std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect())
+    /// Whether there is such a flag.
+    pub fn has(&self, name: &str) -> bool {
+        self.position(name).is_some()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Where it is, as `--name` or `--name=value`.
+    fn position(&self, name: &str) -> Option<usize> {
+        let joined = |arg: &str| arg.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
+        self.0.iter().position(|arg| arg == name || joined(arg))
     }
 
     /// Takes a flag without a value.
@@ -34,12 +80,8 @@ impl Args {
 
     /// Takes a flag with a value, as `--name value` or `--name=value`.
     pub fn value(&mut self, name: &str) -> Result<Option<String>, String> {
-        let joined = format!("{name}=");
-        let Some(at) = self.0.iter().position(|arg| arg == name || arg.starts_with(&joined)) else {
-            return Ok(None);
-        };
-        let arg = self.0.remove(at);
-        if let Some(value) = arg.strip_prefix(&joined) {
+        let Some(at) = self.position(name) else { return Ok(None) };
+        if let Some((_, value)) = self.0.remove(at).split_once('=') {
             return Ok(Some(value.into()));
         }
         if at == self.0.len() {
@@ -65,6 +107,26 @@ impl Args {
             Ok(count) if count > 0 => Ok(Some(count)),
             _ => Err(format!("{name} needs a whole number, more than 0: {value}")),
         }
+    }
+
+    /// Takes a flag with a medium: a link as it is, and anything else as a file that must be there.
+    pub fn medium(&mut self, name: &str) -> Result<Option<Media>, String> {
+        let Some(value) = self.value(name)? else { return Ok(None) };
+        if value.contains("://") {
+            return Ok(Some(Media::url(value)));
+        }
+        match Path::new(&value) {
+            path if path.is_file() => Ok(Some(Media::file(path))),
+            path if path.exists() => Err(format!("{name}: not a file: {value}")),
+            _ => Err(format!("{name}: no such file: {value}")),
+        }
+    }
+
+    /// Takes `--interval` and `--timeout`. A stand-in is quick.
+    pub fn wait(&mut self, is_demo: bool) -> Result<Wait, String> {
+        let interval = self.seconds("--interval")?.or_else(|| is_demo.then_some(Duration::from_millis(300)));
+        let wait = interval.into_iter().fold(Wait::new(), Wait::interval);
+        Ok(self.seconds("--timeout")?.into_iter().fold(wait, Wait::timeout))
     }
 
     /// Takes what is no flag.
@@ -100,12 +162,6 @@ pub fn out(line: &str) -> u8 {
     }
 }
 
-/// One clear line about a mistake in the arguments.
-pub fn usage(program: &str, mistake: &str) -> ExitCode {
-    note(&format!("{program}: {} (--help shows the usage)", clean(mistake)));
-    ExitCode::from(USAGE)
-}
-
 /// Text of the service's or the caller's, which must not play tricks on a terminal.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
@@ -119,14 +175,25 @@ fn quoted(word: &str) -> String {
     format!("'{}'", clean(word).replace('\'', "'\\''"))
 }
 
-/// The command that goes on with an agent, at no cost.
-pub fn resume_command(agent_id: &str) -> String {
-    format!("cargo run --example status -- {} --wait", quoted(agent_id))
+/// The command that goes on with an agent, at no cost, unless its service ends with this program.
+pub fn tell_how_to_go_on(agent_id: &str) {
+    if env::var_os("BITHUMAN_API_SECRET").is_some() {
+        note(&format!("to go on with this agent: cargo run --example status -- {} --wait", quoted(agent_id)));
+    }
+}
+
+/// An idempotency key of this run.
+pub fn new_key() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    format!("create-agent-{now:x}-{:x}", process::id())
 }
 
 /// What an agent's progress looks like on one line.
 pub fn describe(agent: &Agent) -> String {
     let mut line = agent.status.to_string();
+    if let Status::Completed | Status::Success = agent.status {
+        line += " (of a step, not of the agent)";
+    }
     if let Some(progress) = agent.progress {
         line += &format!(", {:.0} %", progress.clamp(0.0, 1.0) * 100.0);
     }
@@ -216,30 +283,20 @@ fn events() -> impl Fn(&Event) + Send + Sync + 'static {
     }
 }
 
-/// The defaults, but for what the arguments say.
-pub fn wait(interval: Option<Duration>, timeout: Option<Duration>) -> Wait {
-    let wait = interval.into_iter().fold(Wait::new(), Wait::interval);
-    timeout.into_iter().fold(wait, Wait::timeout)
-}
-
 /// Waits until the agent is ready, with progress on stderr and the result alone on stdout.
-pub fn follow(api: &Api, agent_id: &str, wait: &Wait, json: bool) -> u8 {
+pub fn follow(api: &Api, agent_id: &str, wait: &Wait, json: bool) -> Result<u8, Error> {
     let mut progress = Progress::new();
     let mut code = FAILED;
     for item in api.watch(agent_id, wait) {
-        match item {
-            Ok(agent) if agent.is_finished() => {
-                progress.end();
-                code = finish(&agent, json);
-            }
-            Ok(agent) => progress.show(&describe(&agent)),
-            Err(error) => {
-                progress.end();
-                report(&error);
-            }
+        if !matches!(&item, Ok(agent) if !agent.is_finished()) {
+            progress.end();
+        }
+        match item? {
+            agent if agent.is_finished() => code = finish(&agent, json),
+            agent => progress.show(&describe(&agent)),
         }
     }
-    code
+    Ok(code)
 }
 
 pub fn json(agent: &Agent) -> String {
@@ -266,7 +323,10 @@ pub fn finish(agent: &Agent, json: bool) -> u8 {
 }
 
 /// An error with its causes on one line, and the exit code: usage only if nothing at all was sent.
-pub fn report(error: &Error) -> u8 {
+fn report(error: &Error) -> u8 {
     note(&format!("error: {error:?}"));
+    if let Some(id) = error.agent_id().filter(|_| error.is_retryable() || error.kind() == ErrorKind::ShutDown) {
+        tell_how_to_go_on(id);
+    }
     if error.kind() == ErrorKind::InvalidInput && error.attempts() == 0 { USAGE } else { FAILED }
 }

@@ -158,8 +158,10 @@ fn running_out_of_time_says_how_far_it_was_and_is_no_failure() {
     for (answer, what) in rows {
         let error = script([], answer).api().wait(ID, &Wait::new().timeout(secs(1))).unwrap_err();
         assert_eq!(error.kind(), WaitTimedOut);
-        let line =
-            format!("wait: agent {ID}: not ready after 0.0 s of 1s: {what}; this is no failure, wait for it again");
+        let line = format!(
+            "wait: agent {ID}: not ready after 0.0 s of 1s (too little is left to ask again): {what}; \
+             this is no failure, wait for it again"
+        );
         assert_eq!(error.to_string(), line);
     }
 }

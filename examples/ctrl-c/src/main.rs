@@ -7,7 +7,10 @@ use std::process::ExitCode;
 use bithuman::{Api, ErrorKind, Wait};
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let id = env::args().nth(1).ok_or("which agent? Give its id")?;
+    let Some(id) = env::args().nth(1) else {
+        eprintln!("which agent? cargo run -- AGENT_ID");
+        return Ok(ExitCode::from(2));
+    };
     let api = Api::from_env()?;
     // The handler has a thread of its own, so it may do what a signal handler must not.
     let handle = api.clone();
