@@ -30,7 +30,11 @@ fn run(mut args: Args) -> Result<u8, Stop> {
     let request = request(&mut args)?;
     args.finish()?;
     if !creates && !is_demo {
-        return Err("nothing to create: give --prompt, --image, --video or --audio".into());
+        return Err(
+            "nothing to create: give --prompt, --image, --video or --audio (without them it is a demonstration, where \
+             BITHUMAN_API_SECRET is not set)"
+                .into(),
+        );
     }
     if is_demo && receipt.is_some() {
         return Err("--receipt needs a service that stays: set BITHUMAN_API_SECRET, or run stand_in".into());
@@ -63,6 +67,7 @@ fn create(api: &Api, request: &GenerateRequest, wait: &Wait, json: bool) -> Resu
 
 /// The agent of a receipt. Whatever happens, the same command goes on with it.
 fn ensure(api: &Api, receipt: &str, request: &GenerateRequest, wait: &Wait, json: bool) -> Result<u8, Error> {
+    cli::note(&format!("receipt: {}, with which the same command goes on", cli::clean(receipt)));
     let ended = api.ensure_agent(receipt, request, wait);
     let seen = ended.as_ref().err().and_then(Error::last_seen);
     if let Some(failed) = seen.filter(|agent| json && agent.is_failed()) {

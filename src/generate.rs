@@ -14,7 +14,7 @@ use crate::status;
 
 /// What to make an agent from. Everything is optional; what is not set is not sent.
 ///
-/// `prompt`, `image`, `video` and `audio` are what both generations of the service know. The
+/// `prompt`, `image`, `video` and `audio` are what the service of 2025 and that of 2026 know. The
 /// service of 2026 refuses `video`, and knows the other fields.
 ///
 /// ```

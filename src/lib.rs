@@ -28,8 +28,9 @@
 //! - [`Api::on_event`] reports what a call is doing, as an [`Event`].
 //! - [`Error`] is one line for people; [`Error::kind`] and the rest are for programs.
 //!
-//! The service comes in two generations, and the same code talks to both: the one of the 2025
-//! document at [`DEFAULT_BASE_URL`], and the one published in 2026 at [`BASE_URL_2026`].
+//! The same code talks to the service of its 2025 document, at [`DEFAULT_BASE_URL`], and to the one
+//! [published in 2026](https://docs.bithuman.ai/api/agents), at [`BASE_URL_2026`]. Where a secret works for
+//! both, take that of 2026: it honours idempotency keys, so more can be mended after a failure.
 //!
 //! # Errors
 //!
@@ -50,16 +51,35 @@
 //!         // Refunded; another try is another generate.
 //!         (ErrorKind::GenerationFailed, _) => return Err(error),
 //!         // Billed and on its way: to go on waiting costs nothing.
-//!         (ErrorKind::WaitTimedOut | ErrorKind::Network | ErrorKind::Service, Some(id)) => {
+//!         (
+//!             ErrorKind::WaitTimedOut
+//!             | ErrorKind::Service
+//!             | ErrorKind::RateLimited
+//!             | ErrorKind::Network
+//!             | ErrorKind::Timeout
+//!             | ErrorKind::UnexpectedAnswer,
+//!             Some(id),
+//!         ) => {
+//!             std::thread::sleep(error.retry_after().unwrap_or_default());
 //!             api.wait(id, &Wait::new())?
 //!         }
-//!         // Not taken, not billed: a person must change something.
-//!         (ErrorKind::Unauthorized | ErrorKind::InsufficientBalance | ErrorKind::InvalidInput, None) => {
-//!             return Err(error);
+//!         // Not taken, not billed, and this may pass.
+//!         (_, None) if error.is_retryable() => {
+//!             std::thread::sleep(error.retry_after().unwrap_or_default());
+//!             api.generate_and_wait(&request, &Wait::new())?
 //!         }
-//!         // Not taken, not billed, and this may pass, perhaps after `error.retry_after()`.
-//!         (_, None) if error.is_retryable() => api.generate_and_wait(&request, &Wait::new())?,
-//!         // `Tls`, `Rejected`, `ShutDown`, `Receipt` and what may come.
+//!         // A person must change something: not billed without an agent id, and not lost with one.
+//!         (
+//!             ErrorKind::InvalidInput
+//!             | ErrorKind::Unauthorized
+//!             | ErrorKind::InsufficientBalance
+//!             | ErrorKind::NotFound
+//!             | ErrorKind::Rejected
+//!             | ErrorKind::Tls
+//!             | ErrorKind::Receipt,
+//!             _,
+//!         ) => return Err(error),
+//!         // `ShutDown`, which this program asked for, and what may come.
 //!         _ => return Err(error),
 //!     },
 //! };
@@ -69,17 +89,35 @@
 //!
 //! # Waiting
 //!
-//! An agent of the first generation of models takes 1 to 5 minutes, one of the second 25 to 100, rarely
-//! hours. [`Wait`] has the interval (5 s, which the service asks for), the time for everything (2 h), and
-//! how long there may be no good answer at all (15 min); trouble shorter than that is sat out. Running
-//! out of time is [`ErrorKind::WaitTimedOut`], which is no failure: the generation goes on, and so does
-//! [`Api::wait`] with its id, in this program or another. [`Api::shutdown`] from another thread ends a
-//! wait, and every other call, within 100 ms; the error has the id.
+//! An agent of a first-generation model (`essence-1`, `expression-1`) takes 1 to 5 minutes, one of a
+//! second (`essence-2`, `expression-2`) 25 to 100, rarely hours, by the service's own account. [`Wait`]
+//! has the interval (5 s, which the service asks for), the time for everything (2 h), and how long there
+//! may be no good answer at all (15 min); trouble shorter than that is sat out. Running out of time is
+//! [`ErrorKind::WaitTimedOut`], which is no failure: the generation goes on, and so does [`Api::wait`]
+//! with its id, in this program or another. [`Api::shutdown`] from another thread ends a wait, and every
+//! other call, within 100 ms; the error has the id:
+//!
+//! ```no_run
+//! # use bithuman::{Api, ErrorKind, Wait};
+//! # fn key_pressed() {}
+//! let api = Api::from_env()?;
+//! let waiting = api.clone();
+//! let waiting = std::thread::spawn(move || waiting.wait("A91XMB7113", &Wait::new()));
+//! key_pressed();
+//! api.shutdown();
+//! match waiting.join().unwrap() {
+//!     Ok(agent) => println!("{:?}", agent.model_url),
+//!     Err(error) if error.kind() == ErrorKind::ShutDown => println!("later: {:?}", error.agent_id()),
+//!     Err(error) => return Err(error),
+//! }
+//! # Ok::<(), bithuman::Error>(())
+//! ```
 //!
 //! # Money
 //!
-//! By itself this crate never sends a generate that could be a second one. Every one carries an
-//! idempotency key, yours or a new one, and so does every error of it. It is sent again:
+//! A generate is billed (the service refunds one whose generation fails), a status never is. On its own
+//! this crate sends no request that could make, and bill, a second agent. Every generate carries an
+//! idempotency key, yours or a new one, and every error of a generate has that key. It is sent again:
 //!
 //! - if it was not taken and the trouble may pass: no connection, a break in mid-upload, 429, the
 //!   service's own 503;
@@ -102,7 +140,8 @@
 //! # Ok::<(), bithuman::Error>(())
 //! ```
 //!
-//! A crash in between is mended with the same key where keys are honoured, and is an error with
+//! The handle needs a secret even then, but does not use it: any text will do, with the base URL of the
+//! receipt. A crash in between is mended with the same key where keys are honoured, and is an error with
 //! [`outcome_unknown`](Error::outcome_unknown) where they are not. Another request with the same
 //! receipt is refused.
 //!
@@ -117,7 +156,7 @@
 //!
 //! # What it does not do
 //!
-//! - No async: every call blocks. Spawn a thread if you must.
+//! - No async: every call blocks. Call from a thread of its own if you must.
 //! - No other part of the service than making agents: no talking to them, no account.
 //! - No check of what the service alone can judge: models, formats, sizes.
 //!
@@ -143,7 +182,7 @@
 //! - `platform-verifier`: rustls with the system's root certificates and rules instead.
 //! - `native-tls`: https with the system's TLS library (OpenSSL on Linux, where its headers are needed
 //!   to build) and root certificates. Where `rustls` is on too, that is what is used.
-//! - `socks-proxy`: SOCKS proxies.
+//! - `socks-proxy`: adds SOCKS proxies.
 //!
 //! Without the first three only plain http works: to this machine, such as to a local TLS terminator,
 //! or where it is [allowed](ApiBuilder::allow_plain_http).

@@ -322,7 +322,11 @@ impl Watch {
             return Err(self.timed_out());
         }
         let (out, allowed) = (now.saturating_sub(since).as_secs_f64(), self.wait.outage);
-        let outage = format!("; no good answer for {out:.1} s of the {allowed:?} allowed");
+        let outage = if at_least > outage_left {
+            format!("; the service asks for a longer wait than is left of the {allowed:?} of outage allowed")
+        } else {
+            format!("; no good answer for {out:.1} s of the {allowed:?} allowed")
+        };
         Err(self.report(error.with(|e| {
             e.what += &outage;
             e.advice = Some(GO_ON);

@@ -32,6 +32,7 @@ fn agent() -> Result<Agent, String> {
     let prompt = fs::read_to_string("prompt.txt").map_err(|error| format!("prompt.txt: {error}"))?;
     let request = GenerateRequest::new().prompt(prompt.trim());
     let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    // Not the default: the service of 2026 honours idempotency keys, so a crash is mended by the next build.
     let url = variable("BITHUMAN_API_URL").unwrap_or(BASE_URL_2026.into());
 
     // A receipt that is ready needs neither a secret nor time: check it in, and nobody else pays or asks.

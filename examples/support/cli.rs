@@ -311,7 +311,11 @@ pub fn finish(agent: &Agent, json: bool) -> u8 {
     }
     if agent.is_failed() {
         let reason = agent.error_message.as_deref().unwrap_or("the service does not say why");
-        note(&format!("error: agent {}: the generation failed: {}", clean(&agent.agent_id), clean(reason)));
+        note(&format!(
+            "error: agent {}: the generation failed: {}; another try is another generate, which is billed",
+            clean(&agent.agent_id),
+            clean(reason)
+        ));
         return FAILED;
     }
     match &agent.model_url {

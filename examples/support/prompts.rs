@@ -7,11 +7,15 @@ const DEMO: &str = "You are a patient teacher of mathematics.\nYou are a cheerfu
 
 /// The prompts of a file, one a line, each once: the same prompt has the same receipt, and so the same agent.
 pub fn read(file: Option<String>, is_demo: bool) -> Result<Vec<String>, String> {
-    let text = match file {
-        Some(file) => fs::read_to_string(&file).map_err(|error| format!("{file}: {error}"))?,
-        None if is_demo => DEMO.into(),
-        None => return Err("which prompts? Give a file with one a line".into()),
-    };
+    let text =
+        match file {
+            Some(file) => fs::read_to_string(&file).map_err(|error| format!("{file}: {error}"))?,
+            None if is_demo => DEMO.into(),
+            None => return Err(
+                "which prompts? Give a file with one a line (without one it is a demonstration, where BITHUMAN_API_SECRET is not set)"
+                    .into(),
+            ),
+        };
     let mut seen = BTreeSet::new();
     let is_prompt = |line: &&str| !line.is_empty() && !line.starts_with('#') && seen.insert(line.to_string());
     let prompts: Vec<_> = text.lines().map(str::trim).filter(is_prompt).map(String::from).collect();

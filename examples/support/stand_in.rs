@@ -13,9 +13,9 @@ use httpmock::{HttpMockRequest, HttpMockResponse, MockServer};
 /// The secret the stand-in knows.
 pub const SECRET: &str = "stand-in-secret";
 
-/// Which generation of the service to be.
+/// Which service to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "one example is of one generation")]
+#[allow(dead_code, reason = "one example knows one form")]
 pub enum Form {
     Of2025,
     Of2026,
@@ -92,7 +92,7 @@ struct Life {
     polls: usize,
 }
 
-/// A refusal, before it is put into the form of one generation.
+/// A refusal, before it is put into its form.
 struct Refusal(u16, &'static str, &'static str, String);
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -194,6 +194,10 @@ fn of_waiting() -> Vec<Entry> {
             "the service asks for more time than there is",
             wait(vec![html(429, "Slow down").header("retry-after", "7200")], hour().outage(secs(9000))),
         ),
+        (
+            "the service asks for a wait longer than the outage allowed",
+            wait(vec![html(429, "Slow down").header("retry-after", "1000")], hour()),
+        ),
         ("trouble that does not pass", wait(vec![at("video", 0.5), html(502, "502 Bad Gateway")], hour())),
         (
             "the time ran out before the generate was answered",
