@@ -82,11 +82,7 @@ pub struct Agent {
 impl Agent {
     /// Whether the agent can be used: `ready`, or `success` with `progress` 1.0.
     pub fn is_ready(&self) -> bool {
-        match self.status {
-            Status::Ready => true,
-            Status::Success => self.progress.is_some_and(|progress| progress >= 1.0),
-            _ => false,
-        }
+        self.status == Status::Ready || self.status == Status::Success && self.progress.is_some_and(|p| p >= 1.0)
     }
 
     /// Whether the generation failed; [`error_message`](Agent::error_message) may tell why.
@@ -129,15 +125,13 @@ struct Fields;
 
 /// Stores a text, or gives back what is none.
 fn text(value: Value, slot: &mut Option<String>) -> Option<Value> {
-    *slot = None;
-    match value {
-        Value::String(text) => {
-            *slot = Some(text);
-            None
-        }
-        Value::Null => None,
-        other => Some(other),
-    }
+    let other;
+    (*slot, other) = match value {
+        Value::String(text) => (Some(text), None),
+        Value::Null => (None, None),
+        other => (None, Some(other)),
+    };
+    other
 }
 
 /// The name of a field, which need not be copied to be compared.
@@ -170,9 +164,7 @@ impl<'de> Visitor<'de> for Fields {
                     Some(value).filter(|value| !value.is_number() && !value.is_null())
                 }
                 ("supported_models", value, _) => {
-                    let all =
-                        |models: &Vec<Value>| models.iter().map(|model| model.as_str().map(String::from)).collect();
-                    supported_models = value.as_array().and_then(all);
+                    supported_models = Vec::deserialize(&value).ok();
                     Some(value).filter(|value| supported_models.is_none() && !value.is_null())
                 }
                 (_, value, _) => Some(value),
@@ -268,15 +260,9 @@ impl Status {
 
 impl From<String> for Status {
     fn from(word: String) -> Self {
-        match word.as_str() {
-            "processing" => Status::Processing,
-            "generating" => Status::Generating,
-            "completed" => Status::Completed,
-            "success" => Status::Success,
-            "ready" => Status::Ready,
-            "failed" => Status::Failed,
-            _ => Status::Unknown(word),
-        }
+        use Status::{Completed, Failed, Generating, Processing, Ready, Success, Unknown};
+        let known = [Processing, Generating, Completed, Success, Ready, Failed];
+        known.into_iter().find(|known| known.as_str() == word).unwrap_or(Unknown(word))
     }
 }
 

@@ -25,8 +25,6 @@ pub(crate) struct Received {
 pub(crate) struct Answer {
     pub head: Head,
     pub json: Map<String, Value>,
-    /// Why it broke off, where it did.
-    pub cut: Option<Error>,
 }
 
 impl Received {
@@ -39,8 +37,9 @@ impl Received {
         is_plain.then(|| read(text)).flatten()
     }
 
-    /// Tells what the answer means. The status comes first: a body is a hint.
-    pub fn decode(self, base_url: &str, secret: &Secret) -> Result<Answer> {
+    /// Tells what the answer means, and why it broke off, where it did. The status comes first: a body
+    /// is a hint.
+    pub fn decode(self, base_url: &str, secret: &Secret) -> Result<(Answer, Option<Error>)> {
         let Received { head, body, cut } = self;
         let is_good = (200..300).contains(&head.status);
         // As any value first: serde_json's words about another type would quote it, the secret included.
@@ -48,7 +47,7 @@ impl Received {
             Ok(Value::Object(mut json)) if is_good && json.get("success") != Some(&Value::Bool(false)) => {
                 secret.mask_fields(&mut json);
                 let cut = cut.map(|error| error.with(|e| head.describe(e)));
-                return Ok(Answer { head, json, cut });
+                return Ok((Answer { head, json }, cut));
             }
             Ok(Value::Object(json)) => refusal(&head, &json, base_url),
             json if is_good => cut.unwrap_or_else(|| {
@@ -118,7 +117,7 @@ fn refusal(head: &Head, json: &Map<String, Value>, base_url: &str) -> Error {
         Value::String(_) => text(details),
         other => serde_json::to_string(other).ok(),
     });
-    let says_it = |text: &String| text.contains("imaginex");
+    let says_it = [&message, &details].into_iter().flatten().any(|text| text.contains("imaginex"));
     let (kind, what) = kind_of(head.status, code.as_deref());
     let what = match head.status {
         300..=399 => {
@@ -136,9 +135,7 @@ fn refusal(head: &Head, json: &Map<String, Value>, base_url: &str) -> Error {
         e.advice = match kind {
             // The service says it itself, most of the time.
             ErrorKind::InsufficientBalance if message.is_none() => Some("add credits, and send it again"),
-            ErrorKind::Unauthorized
-                if head.status == 401 && ![&message, &details].into_iter().flatten().any(says_it) =>
-            {
+            ErrorKind::Unauthorized if head.status == 401 && !says_it => {
                 Some("is it the one from imaginex.bithuman.ai?")
             }
             _ => None,

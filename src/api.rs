@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ureq::http::Uri;
 
-use crate::body::{Body, Meter};
+use crate::body::Meter;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
 use crate::event::{Event, Hook};
@@ -143,9 +143,7 @@ impl Api {
     pub(crate) fn pause(&self, attempts: u32, error: &Error, deadline: Option<Duration>) -> bool {
         let left = deadline.map(|deadline| deadline.saturating_sub(self.shared.clock.now()));
         let delay = retry::delay(attempts.saturating_sub(1), error.retry_after(), left);
-        let Some(delay) = delay.filter(|_| attempts <= self.shared.retries) else {
-            return false;
-        };
+        let Some(delay) = delay.filter(|_| attempts <= self.shared.retries) else { return false };
         self.report(|| Event::Resending { attempts, delay, reason: error.to_string() });
         self.shared.clock.sleep(delay);
         true
@@ -160,11 +158,9 @@ impl Api {
         }
     }
 
-    /// Has the body's progress reported.
-    pub(crate) fn meter(&self, body: &mut Body) {
-        if let Some(hook) = &self.hook {
-            body.set_meter(Meter::new(hook.clone(), self.shared.clock.clone()));
-        }
+    /// What reports a body's progress, if anybody listens.
+    pub(crate) fn meter(&self) -> Option<Meter> {
+        self.hook.as_ref().map(|hook| Meter::new(hook.clone(), self.shared.clock.clone()))
     }
 }
 
@@ -363,7 +359,7 @@ impl ApiBuilder {
         if !self.user_agent.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
             return Err(Error::invalid("the user agent has a character that no header can carry: leave it out"));
         }
-        let is_of_2026 = format!("https://{}", base.host.trim_end_matches(":443")).eq_ignore_ascii_case(BASE_URL_2026);
+        let is_of_2026 = format!("https://{}", base.host.trim_end_matches(":443")) == BASE_URL_2026;
         let proxy = transport::proxy(self.proxy.as_deref(), &base.url, base.is_loopback)?;
         let through = proxy.as_ref().map(|proxy| format!(" through the proxy {}:{}", proxy.host(), proxy.port()));
         let roots = self.root_certificates.map(|pem| transport::roots(&pem)).transpose()?;
@@ -399,7 +395,6 @@ impl fmt::Debug for ApiBuilder {
     }
 }
 
-#[derive(Debug, PartialEq)]
 struct BaseUrl {
     /// Without a trailing slash.
     url: String,
@@ -419,9 +414,7 @@ impl BaseUrl {
         let is_https = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => {
-                return Err(invalid("must begin with https://, or http:// to this machine"));
-            }
+            _ => return Err(invalid("must begin with https://, or http:// to this machine")),
         };
         let authority = uri.authority().map(|authority| authority.as_str().to_ascii_lowercase()).unwrap_or_default();
         if authority.contains('@') {

@@ -1,5 +1,6 @@
+use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
@@ -43,13 +44,12 @@ pub(crate) struct Body {
     sent: u64,
     /// Why a medium could not be read to its end.
     broken: Option<String>,
-    meter: Option<Meter>,
+    pub meter: Option<Meter>,
 }
 
 enum Part {
-    Text(io::Cursor<Vec<u8>>),
-    /// The caller's base64, which needs no escaping, and how much of it is read.
-    Ready(Arc<String>, usize),
+    /// What goes out as it is, and how much of it is read.
+    Text(Arc<String>, usize),
     Encoded(Encoder),
 }
 
@@ -63,11 +63,7 @@ impl Body {
             match field {
                 Field::Json(value) => parts.push(json(value)),
                 Field::Media(media) => {
-                    let part = open(media).map_err(|e| e.with(|e| e.what = format!("{name}: {}", e.what)))?;
-                    match part {
-                        Part::Text(_) => parts.push(part),
-                        Part::Ready(..) | Part::Encoded(_) => parts.extend([text("\""), part, text("\"")]),
-                    }
+                    parts.extend(open(media).map_err(|e| e.with(|e| e.what = format!("{name}: {}", e.what)))?);
                 }
             }
         }
@@ -76,24 +72,18 @@ impl Body {
         Ok(Body { parts, at: 0, len, sent: 0, broken: None, meter: None })
     }
 
-    pub fn set_meter(&mut self, meter: Meter) {
-        self.meter = Some(meter);
-    }
-
     /// Back to the first byte: the same ones come again.
-    pub fn rewind(&mut self) -> Result<()> {
-        (self.at, self.sent) = (0, 0);
+    pub fn rewind(&mut self) {
+        (self.at, self.sent, self.broken) = (0, 0, None);
         for part in &mut self.parts {
             match part {
-                Part::Text(text) => text.set_position(0),
-                Part::Ready(_, at) => *at = 0,
-                Part::Encoded(encoder) => encoder.rewind()?,
+                Part::Text(_, at) => *at = 0,
+                Part::Encoded(encoder) => encoder.rewind(),
             }
         }
         if let Some(meter) = &mut self.meter {
             meter.shown = 0;
         }
-        Ok(())
     }
 
     pub fn len(&self) -> u64 {
@@ -111,10 +101,10 @@ impl Body {
     }
 
     /// Everything that is encoded on the way, in the order of the fields.
-    pub fn contents(&mut self) -> impl Iterator<Item = &mut Raw> {
+    pub fn contents(&mut self) -> impl Iterator<Item = &mut Encoder> {
         self.parts.iter_mut().filter_map(|part| match part {
-            Part::Encoded(encoder) => Some(&mut encoder.raw),
-            _ => None,
+            Part::Encoded(encoder) => Some(encoder),
+            Part::Text(..) => None,
         })
     }
 
@@ -134,10 +124,7 @@ impl Read for Body {
                 break;
             }
             let read = match part {
-                Part::Text(text) => text.read(rest),
-                Part::Ready(text, at) => {
-                    text.as_bytes().get(*at..).unwrap_or_default().read(rest).inspect(|n| *at += n)
-                }
+                Part::Text(text, at) => text.as_bytes().get(*at..).unwrap_or_default().read(rest).inspect(|n| *at += n),
                 Part::Encoded(encoder) => encoder.read(rest),
             };
             match read {
@@ -184,76 +171,77 @@ impl Meter {
 impl Part {
     fn len(&self) -> u64 {
         match self {
-            Part::Text(text) => text.get_ref().len() as u64,
-            Part::Ready(text, _) => text.len() as u64,
+            Part::Text(text, _) => text.len() as u64,
             Part::Encoded(encoder) => encoder.raw.len().div_ceil(3).saturating_mul(4),
         }
     }
 }
 
 /// Base64 of a medium, written straight into the reader's buffer.
-struct Encoder {
+pub(crate) struct Encoder {
     raw: Raw,
     /// Raw bytes not yet encoded.
     left: u64,
     /// Where a file's bytes wait to be encoded.
     chunk: Vec<u8>,
-    /// An encoded group that did not fit into a buffer of less than four bytes.
-    group: [u8; 4],
-    /// How much of `group` is still to be read, from its end.
-    pending: usize,
+    /// What is left of an encoded group that did not fit into a buffer of less than four bytes.
+    pending: VecDeque<u8>,
 }
 
 impl Encoder {
     fn new(raw: Raw) -> Self {
-        Encoder { left: raw.len(), raw, chunk: Vec::new(), group: [0; 4], pending: 0 }
+        Encoder { left: raw.len(), raw, chunk: Vec::new(), pending: VecDeque::new() }
     }
 
-    fn rewind(&mut self) -> Result<()> {
-        (self.left, self.pending) = (self.raw.len(), 0);
-        match &mut self.raw {
-            Raw::Bytes(_) => Ok(()),
-            Raw::File(file) => file.rewind(),
-        }
+    fn rewind(&mut self) {
+        self.left = self.raw.len();
+        self.pending.clear();
     }
 
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.pending == 0 && buf.len() >= 4 {
+        if self.pending.is_empty() && buf.len() >= 4 {
             return self.encode(buf);
         }
-        if self.pending == 0 {
+        if self.pending.is_empty() {
             let mut group = [0; 4];
-            self.pending = self.encode(&mut group)?;
-            self.group = group;
+            let n = self.encode(&mut group)?;
+            self.pending.extend(group.iter().take(n));
         }
-        let from = self.group.len() - self.pending;
-        let n = self.group.get(from..).unwrap_or_default().read(buf)?;
-        self.pending -= n;
-        Ok(n)
+        self.pending.read(buf)
     }
 
     /// Encodes as many whole groups as fit.
     fn encode(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.left.min((buf.len() / 4 * 3).min(CHUNK) as u64);
-        let last = n == self.left;
-        let raw = match &mut self.raw {
-            Raw::Bytes(bytes) => {
-                let from = bytes.len() - self.left as usize;
-                bytes.get(from..from + n as usize).unwrap_or_default()
-            }
-            Raw::File(file) => {
-                self.chunk.resize(n as usize, 0);
-                file.fill(&mut self.chunk, last)?;
-                &self.chunk
-            }
-        };
+        BASE64.encode_slice(self.next(buf.len() / 4 * 3)?, buf).map_err(io::Error::other)
+    }
+
+    /// The next raw bytes, so many at the most.
+    fn next(&mut self, most: usize) -> io::Result<&[u8]> {
+        let from = self.raw.len() - self.left;
+        let n = self.left.min(most.min(CHUNK) as u64);
+        if let Raw::File(file) = &mut self.raw {
+            self.chunk.resize(n as usize, 0);
+            file.fill(&mut self.chunk, from)?;
+        }
         self.left -= n;
-        BASE64.encode_slice(raw, buf).map_err(io::Error::other)
+        Ok(match &self.raw {
+            Raw::Bytes(bytes) => bytes.get(from as usize..(from + n) as usize).unwrap_or_default(),
+            Raw::File(_) => &self.chunk,
+        })
+    }
+
+    /// Shows the content piece by piece: of a file what will be sent, as it is the same open one.
+    pub fn visit(&mut self, mut see: impl FnMut(&[u8])) -> Result<()> {
+        while self.left > 0 {
+            see(self.next(CHUNK).map_err(|error| Error::invalid(error.to_string()))?);
+        }
+        self.rewind();
+        Ok(())
     }
 }
 
 /// A medium before it is encoded.
-pub(crate) enum Raw {
+enum Raw {
     Bytes(Arc<Vec<u8>>),
     File(Opening),
 }
@@ -265,31 +253,10 @@ impl Raw {
             Raw::File(file) => file.len,
         }
     }
-
-    /// Shows the content piece by piece: of a file what will be sent, as it is the same open one.
-    pub fn visit(&mut self, mut see: impl FnMut(&[u8])) -> Result<()> {
-        let file = match self {
-            Raw::Bytes(bytes) => {
-                see(bytes);
-                return Ok(());
-            }
-            Raw::File(file) => file,
-        };
-        let mut left = file.len;
-        let mut chunk = Vec::new();
-        while left > 0 {
-            let n = left.min(CHUNK as u64);
-            chunk.resize(n as usize, 0);
-            file.fill(&mut chunk, n == left).map_err(|error| Error::invalid(error.to_string()))?;
-            see(&chunk);
-            left -= n;
-        }
-        file.rewind()
-    }
 }
 
 /// An open file, with what it was like when its length was declared.
-pub(crate) struct Opening {
+struct Opening {
     file: File,
     path: PathBuf,
     len: u64,
@@ -320,22 +287,16 @@ impl Opening {
         Ok(Opening { file, path: path.to_owned(), len: now.len(), modified: now.modified().ok() })
     }
 
-    fn rewind(&mut self) -> Result<()> {
-        self.file.rewind().map_err(|error| {
-            let what = format!("cannot read the file {} again", self.path.display());
-            Error::invalid(what).with(|e| e.source = Some(error.into()))
-        })
-    }
-
     /// Before the last bytes are given away the file must still be what it was: what is sent is
     /// one content, or an error while the service cannot have the whole request.
-    fn fill(&mut self, chunk: &mut [u8], last: bool) -> io::Result<()> {
+    fn fill(&mut self, chunk: &mut [u8], from: u64) -> io::Result<()> {
         let changed = || io::Error::other(format!("the file changed while it was read: {}", self.path.display()));
-        self.file.read_exact(chunk).map_err(|error| match error.kind() {
+        let read = self.file.seek(SeekFrom::Start(from)).and_then(|_| self.file.read_exact(chunk));
+        read.map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => changed(),
             _ => io::Error::new(error.kind(), format!("cannot read the file {}: {error}", self.path.display())),
         })?;
-        if last {
+        if from + chunk.len() as u64 == self.len {
             let now = self.file.metadata()?;
             if now.len() != self.len || now.modified().ok() != self.modified {
                 return Err(changed());
@@ -345,13 +306,13 @@ impl Opening {
     }
 }
 
-fn text(text: impl Into<Vec<u8>>) -> Part {
-    Part::Text(io::Cursor::new(text.into()))
+fn text(text: impl Into<String>) -> Part {
+    Part::Text(Arc::new(text.into()), 0)
 }
 
 /// A value that cannot fail to be written: it has no map whose keys are not strings.
 fn json(value: &(impl Serialize + ?Sized)) -> Part {
-    text(serde_json::to_vec(value).unwrap_or_default())
+    text(serde_json::to_string(value).unwrap_or_default())
 }
 
 /// Whether JSON has a byte as it is.
@@ -359,20 +320,18 @@ fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
-fn open(media: &Media) -> Result<Part> {
-    let raw = match &media.0 {
-        Source::Url(url) => {
-            media::check_url(url)?;
-            return Ok(json(url));
-        }
+/// A medium as a JSON string.
+fn open(media: &Media) -> Result<Vec<Part>> {
+    let inner = match &media.0 {
+        Source::Url(url) => return media::check_url(url).map(|()| vec![json(url)]),
         Source::Base64(encoded) if encoded.is_empty() => return Err(Error::invalid("the base64 text is empty")),
-        Source::Base64(encoded) if encoded.bytes().all(is_plain) => return Ok(Part::Ready(encoded.clone(), 0)),
-        Source::Base64(encoded) => return Ok(json(&**encoded)),
+        Source::Base64(encoded) if encoded.bytes().all(is_plain) => Part::Text(encoded.clone(), 0),
+        Source::Base64(encoded) => return Ok(vec![json(&**encoded)]),
         Source::Bytes(bytes) if bytes.is_empty() => return Err(Error::invalid("the medium is empty")),
-        Source::Bytes(bytes) => Raw::Bytes(bytes.clone()),
-        Source::File(path) => Raw::File(Opening::new(path)?),
+        Source::Bytes(bytes) => Part::Encoded(Encoder::new(Raw::Bytes(bytes.clone()))),
+        Source::File(path) => Part::Encoded(Encoder::new(Raw::File(Opening::new(path)?))),
     };
-    Ok(Part::Encoded(Encoder::new(raw)))
+    Ok(vec![text("\""), inner, text("\"")])
 }
 
 #[cfg(test)]

@@ -148,11 +148,6 @@ impl Error {
         Error::new(ErrorKind::InvalidInput, what)
     }
 
-    /// Whether the answer is the service's own refusal.
-    pub(crate) fn is_refusal(&self) -> bool {
-        self.0.refused
-    }
-
     pub(crate) fn with(mut self, set: impl FnOnce(&mut Context)) -> Self {
         set(&mut self.0);
         self
@@ -274,25 +269,14 @@ impl fmt::Display for Error {
             write!(f, "; the service asks to wait {} s", wait.as_secs_f64())?;
         }
         if e.outcome_unknown {
-            write!(f, "; it is not known whether the service took and billed this: ")?;
-            match (&e.receipt, &e.idempotency_key) {
-                (Some(_), _) if e.repeat_is_safe => write!(f, "the same call again settles it")?,
-                (Some(_), _) => {
-                    write!(
-                        f,
-                        "look for the agent in the account, or, if no call runs, delete the receipt and pay again"
-                    )?;
-                }
-                (None, key) => {
-                    write!(f, "look for the agent in the account before sending anew")?;
-                    if let Some(key) = key {
-                        write!(
-                            f,
-                            ", or send the same again with idempotency key {} where keys are honoured",
-                            OneLine(key)
-                        )?;
-                    }
-                }
+            let way_out = match (&e.receipt, e.repeat_is_safe) {
+                (None, _) => "look for the agent in the account before sending anew",
+                (_, true) => "the same call again settles it",
+                _ => "look for the agent in the account, or, if no call runs, delete the receipt and pay again",
+            };
+            write!(f, "; it is not known whether the service took and billed this: {way_out}")?;
+            if let (None, Some(key)) = (&e.receipt, &e.idempotency_key) {
+                write!(f, ", or send the same again with idempotency key {} where keys are honoured", OneLine(key))?;
             }
         }
         if let Some(advice) = e.advice {

@@ -33,7 +33,7 @@ pub(crate) fn fingerprints<'a>(
                     "base64"
                 }
                 Field::Media(Media(Source::Bytes(_) | Source::File(_))) => {
-                    contents.next().map_or(Ok(()), |raw| raw.visit(|chunk| hash.write(chunk)))?;
+                    contents.next().map_or(Ok(()), |content| content.visit(|chunk| hash.write(chunk)))?;
                     "content"
                 }
             };

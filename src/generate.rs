@@ -243,7 +243,7 @@ impl Api {
             None => mint_key(),
         };
         let mut body = request.body().map_err(|e| in_generate(e).with(|e| e.idempotency_key = Some(key.clone())))?;
-        self.meter(&mut body);
+        body.meter = self.meter();
         Ok((key, body))
     }
 
@@ -262,17 +262,14 @@ impl Api {
                 Generation::from_map(fields, key.text.clone(), answer.head.is_replayed())
                     .ok_or_else(|| answer.lacks("the answer names no agent"))
             });
-            let error = match started {
-                Ok(generation) => return Ok(generation),
-                Err(error) => error,
-            };
-            let (status, kind) = (error.http_status(), error.kind());
-            if error.attempts() > 0 {
-                // Once unknown, always unknown: a later attempt tells nothing of an earlier one.
-                unknown |= retry::outcome_unknown(body.handed_over(), status, error.is_refusal());
-            }
-            attempts += error.attempts();
+            let Err(error) = started else { return started };
+            let kind = error.kind();
             let error = error.with(|e| {
+                if e.attempts > 0 {
+                    // Once unknown, always unknown: a later attempt tells nothing of an earlier one.
+                    unknown |= retry::outcome_unknown(body.handed_over(), e.http_status, e.refused);
+                }
+                attempts += e.attempts;
                 (e.call, e.attempts, e.idempotency_key) = ("generate", attempts, Some(key.text.clone()));
             });
             // An upload that was too slow once will be again.

@@ -39,7 +39,8 @@ impl Api {
     /// nor the media. Then:
     ///
     /// - A later call with the same request returns what the receipt says, with
-    ///   [`replayed`](Generation::replayed) set, and sends nothing. Media are read to compare them.
+    ///   [`replayed`](Generation::replayed) set, and sends nothing. Media are read to compare them,
+    ///   which no deadline or [`shutdown`](Api::shutdown) cuts short.
     /// - Another request, base URL, key of the caller's or content of a medium is refused.
     /// - A receipt without an agent is a call that has crashed, or still runs: it is waited for, 10 s and
     ///   as long as the upload takes at 1 MiB/s. Then the same is sent with the same key, if the service
@@ -104,10 +105,7 @@ impl Api {
         }
         let first = if started.replayed { Duration::ZERO } else { wait.interval };
         let ended = Watch::new(self, &started.agent_id, wait, deadline, first).finish();
-        let seen = match &ended {
-            Ok(agent) => Some(agent),
-            Err(error) => error.last_seen(),
-        };
+        let seen = ended.as_ref().map_or_else(Error::last_seen, Some);
         let recorded =
             seen.map(|agent| store.swap(&receipt, Some(&Receipt { agent: Some(agent.clone()), ..receipt.clone() })));
         let told = |error: Error| error.with(|e| e.idempotency_key = Some(started.idempotency_key.clone()));
@@ -168,7 +166,7 @@ enum Step {
 }
 
 impl Receipt {
-    fn parse(text: &[u8]) -> std::result::Result<Self, String> {
+    fn parse(text: &[u8]) -> Result<Self, String> {
         let value: Value = serde_json::from_slice(text).unwrap_or_default();
         let receipt = match value.get("format").and_then(Value::as_u64) {
             Some(FORMAT) => Receipt::deserialize(value).ok().filter(|r| check_key(&r.idempotency_key).is_ok()),
@@ -208,8 +206,7 @@ impl Receipt {
         differing.extend(names.filter(|name| self.request.get(*name) != wanted.request.get(*name)).map(String::as_str));
         if !differing.is_empty() {
             let differing = Vec::from_iter(differing).join(", ");
-            let agent = self.generation.as_ref().map(|generation| format!(" (of agent {})", generation.agent_id));
-            let agent = agent.unwrap_or_default();
+            let agent = self.agent_id().map(|id| format!(" (of agent {id})")).unwrap_or_default();
             return Step::Refuse(format!(
                 "is the receipt of a request with another {differing}: use another receipt, or delete this one{agent} to pay anew"
             ));
@@ -310,15 +307,14 @@ impl<'a> Store<'a> {
                 None if may_wait.is_none() => return Err(self.fail("cannot be made: something else is there")),
                 None => Step::Wait,
             };
+            let replayed = |generation| Generation { replayed: true, ..generation };
             if let (Step::Resend(_) | Step::Unknown(_), Some(found)) = (&step, &found) {
                 if let Some(generation) = self.left_by_crash(&found.idempotency_key) {
-                    return Ok((self.record(found, &generation)?, Generation { replayed: true, ..generation }));
+                    return Ok((self.record(found, &generation)?, replayed(generation)));
                 }
             }
             match (step, found) {
-                (Step::Return(generation), Some(found)) => {
-                    return Ok((found, Generation { replayed: true, ..generation }));
-                }
+                (Step::Return(generation), Some(found)) => return Ok((found, replayed(generation))),
                 (Step::Resend(age), Some(found)) => {
                     // Marked: a call that is refused now must not take the receipt away from this one.
                     // And a receipt that cannot be written is to be known before sending, not after.
@@ -334,7 +330,7 @@ impl<'a> Store<'a> {
                 (Step::Anew(generation), Some(found)) => {
                     if *failed.get_or_insert_with(|| found.idempotency_key.clone()) != found.idempotency_key {
                         // Another call has begun anew meanwhile, and that failed too: to be told, not paid for.
-                        return Ok((found, Generation { replayed: true, ..generation }));
+                        return Ok((found, replayed(generation)));
                     }
                     if self.swap(&found, Some(&wanted))? {
                         break (wanted, None);
@@ -504,13 +500,10 @@ impl<'a> Store<'a> {
 
     /// Makes the folder's names durable. Not every system can: what it says of that is no trouble.
     fn sync(&self) -> io::Result<()> {
+        use io::ErrorKind::{InvalidInput, Unsupported};
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         match File::open(folder).and_then(|folder| folder.sync_all()) {
-            Err(error)
-                if cfg!(unix) && !matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) =>
-            {
-                Err(error)
-            }
+            Err(error) if cfg!(unix) && !matches!(error.kind(), InvalidInput | Unsupported) => Err(error),
             _ => Ok(()),
         }
     }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::agent::Agent;
+use crate::answer::Answer;
 use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
@@ -36,10 +37,8 @@ impl Api {
     pub fn status(&self, agent_id: &str) -> Result<Agent> {
         let mut attempts = 0;
         loop {
-            let error = match self.poll(agent_id, None) {
-                Ok(agent) => return Ok(agent),
-                Err(error) => error,
-            };
+            let polled = self.poll(agent_id, None);
+            let Err(error) = polled else { return polled };
             attempts += error.attempts();
             // A whole answer that makes no sense will make none the next time.
             let makes_no_sense = error.kind() == ErrorKind::UnexpectedAnswer && error.http_status().is_some();
@@ -53,17 +52,11 @@ impl Api {
 
     /// One attempt, within a deadline.
     pub(crate) fn poll(&self, agent_id: &str, deadline: Option<Duration>) -> Result<Agent> {
-        let path = path(agent_id).map_err(|error| {
-            error.with(|e| {
-                e.call = "status";
-                e.agent_id = Some(agent_id.into()).filter(|id: &String| !id.is_empty());
-            })
-        })?;
         let quick = |body: &str| match serde_json::from_str(body) {
             Ok(Told { success: None | Some(true), data }) => Some(data),
             _ => None,
         };
-        let agent = self.shared.transport.get(&path, deadline, quick, |answer| {
+        let read = |answer: Answer| {
             let mut data = answer.json.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
             if !data.get("agent_id").is_some_and(Value::is_string) {
                 data.insert("agent_id".into(), agent_id.into());
@@ -73,11 +66,12 @@ impl Api {
             agent.map_err(|_| {
                 answer.lacks("the answer does not tell the agent's status: ask again, or the service's support")
             })
-        });
+        };
+        let agent = path(agent_id).and_then(|path| self.shared.transport.get(&path, deadline, quick, read));
         let agent = agent.map_err(|error| {
             error.with(|e| {
                 e.call = "status";
-                e.agent_id = Some(agent_id.into());
+                e.agent_id = Some(agent_id.into()).filter(|id: &String| !id.is_empty());
                 if e.kind == ErrorKind::NotFound && e.refused {
                     e.what = "the service knows no such agent; is the id right, and of this account?".into();
                 }
@@ -92,12 +86,8 @@ impl Api {
 pub(crate) fn path(agent_id: &str) -> Result<String> {
     match agent_id {
         "" => return Err(Error::invalid("the agent id is empty")),
-        "." | ".." => {
-            return Err(Error::invalid("an agent id cannot be . or .., which a URL takes away"));
-        }
-        id if id.chars().any(char::is_control) => {
-            return Err(Error::invalid("the agent id has a control character"));
-        }
+        "." | ".." => return Err(Error::invalid("an agent id cannot be . or .., which a URL takes away")),
+        id if id.chars().any(char::is_control) => return Err(Error::invalid("the agent id has a control character")),
         _ => {}
     }
     let mut path = String::from("/v1/agent/status/");

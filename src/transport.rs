@@ -80,6 +80,9 @@ pub(crate) struct Transport {
     stopped: AtomicBool,
 }
 
+/// What ureq makes of a request.
+type Answered = Result<Response<ureq::Body>, ureq::Error>;
+
 /// The time one exchange may take, besides what the settings say.
 #[derive(Clone, Copy)]
 struct Limits {
@@ -149,16 +152,14 @@ impl Transport {
             if let Some(read) = received.quick(quick, secret) {
                 return Ok(read);
             }
-            let mut answer = received.decode(self.base_url(), secret)?;
+            let (answer, cut) = received.decode(self.base_url(), secret)?;
             // An answer that breaks off counts if what came is whole; if not, the break is the trouble.
-            let cut = answer.cut.take();
             read(answer).map_err(|error| cut.unwrap_or(error))
         });
         answered.map_err(|error| {
-            let told = error.is_refusal() || matches!(error.http_status(), Some(300..));
-            let by_us = !told && error.kind() != ErrorKind::InvalidInput && self.is_stopped();
             error.with(|e| {
-                if by_us {
+                let told = e.refused || matches!(e.http_status, Some(300..));
+                if !told && e.kind != ErrorKind::InvalidInput && self.is_stopped() {
                     (e.kind, e.what) = (ErrorKind::ShutDown, format!("shut down: {}", e.what));
                 }
                 e.attempts = 1;
@@ -224,7 +225,7 @@ impl Transport {
         let mut expect = body.len() > EXPECT_ABOVE;
         let mut switched = false;
         let answered = loop {
-            body.rewind()?;
+            body.rewind();
             let answered = self.upload(url, body, key, expect, limits);
             let again = match &answered {
                 Ok(response) => expect && response.status() == StatusCode::EXPECTATION_FAILED,
@@ -235,7 +236,8 @@ impl Transport {
                 Err(error) if expect => body.sent() == 0 && is_break(error),
                 Err(error) => !body.handed_over() && is_break(error),
             };
-            if switched || !again {
+            // A medium that cannot be read is no trouble of the connection's, whatever the system calls it.
+            if switched || !again || body.broken().is_some() {
                 break answered;
             }
             (expect, switched) = (!expect, true);
@@ -255,19 +257,12 @@ impl Transport {
         Ok(self.read(response, limits))
     }
 
-    fn upload(
-        &self,
-        url: &str,
-        body: &mut Body,
-        key: &str,
-        expect: bool,
-        limits: Limits,
-    ) -> std::result::Result<Response<ureq::Body>, ureq::Error> {
+    fn upload(&self, url: &str, body: &mut Body, key: &str, expect: bool, limits: Limits) -> Answered {
         let at_slowest = Duration::from_secs(body.len() / SLOWEST_UPLOAD);
         let request = self.agent.post(url).config();
-        // A stale connection of the pool would make this call's outcome unknown.
-        let request = request.max_idle_age(Duration::ZERO);
         let request = request
+            // A stale connection of the pool would make this call's outcome unknown.
+            .max_idle_age(Duration::ZERO)
             .timeout_send_body(Some(at_slowest.saturating_add(self.settings.upload_timeout)))
             .timeout_recv_response(Some(limits.answer))
             .timeout_global(self.left(limits));
@@ -367,10 +362,7 @@ fn no_tls(host: &str, reason: &dyn fmt::Display) -> String {
         (&["CaUsedAsEndEntity"], "its certificate is one to sign others with, not one for a server"),
         (&["not valid for name", "mismatch"], "its certificate is for another host"),
         (&["expired"], "its certificate has expired, or the clock of this machine is wrong"),
-        (
-            &["not valid yet", "not yet valid"],
-            "its certificate is not valid yet, or the clock of this machine is wrong",
-        ),
+        (&["valid yet", "yet valid"], "its certificate is not valid yet, or the clock of this machine is wrong"),
         (&["corrupt message", "wrong version number"], "it does not speak TLS; is the base URL right?"),
     ];
     let known = reasons.iter().find(|(texts, _)| texts.iter().any(|text| reason.contains(text)));
@@ -414,9 +406,7 @@ pub(crate) fn proxy(explicit: Option<&str>, base_url: &str, is_loopback: bool) -
 /// Whether the port is a number, or left out. ureq would take the default one for another.
 pub(crate) fn has_good_port(uri: &Uri) -> bool {
     let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-    let host_and_port = authority.rsplit('@').next().unwrap_or_default();
-    let port = host_and_port.strip_prefix(uri.host().unwrap_or_default()).unwrap_or_default();
-    port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+    uri.port_u16().is_some() || authority.rsplit('@').next() == uri.host()
 }
 
 type Builder = ConfigBuilder<AgentScope>;
@@ -448,15 +438,13 @@ fn trust(config: Builder, _: Option<&Roots>) -> Builder {
 #[cfg(feature = "_tls")]
 pub(crate) fn roots(pem: &[u8]) -> Result<Roots> {
     let invalid = || Error::invalid("root_certificates_pem: no certificate can be read from it; is it PEM?");
-    let items = parse_pem(pem).collect::<std::result::Result<Vec<_>, _>>();
-    let items = items.map_err(|error| invalid().with(|e| e.source = Some(error.into())))?;
-    let certificates: Vec<_> = items
-        .into_iter()
-        .filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect();
+    let mut certificates = Vec::new();
+    for item in parse_pem(pem) {
+        let item = item.map_err(|error| invalid().with(|e| e.source = Some(error.into())))?;
+        if let PemItem::Certificate(certificate) = item {
+            certificates.push(certificate);
+        }
+    }
     if certificates.is_empty() || !certificates.iter().all(|certificate| is_der(certificate.der())) {
         return Err(invalid());
     }
@@ -466,13 +454,13 @@ pub(crate) fn roots(pem: &[u8]) -> Result<Roots> {
 /// Whether this is one DER sequence and nothing else. rustls passes over what is none in silence.
 #[cfg(feature = "_tls")]
 fn is_der(bytes: &[u8]) -> bool {
-    let Some((0x30, rest)) = bytes.split_first().map(|(first, rest)| (*first, rest)) else { return false };
-    let Some((length, rest)) = rest.split_first() else { return false };
-    if *length < 0x80 {
-        return rest.len() == usize::from(*length);
+    match bytes {
+        [0x30, length @ 0..0x80, rest @ ..] => rest.len() == usize::from(*length),
+        [0x30, digits, rest @ ..] => rest.split_at_checked(usize::from(digits & 0x7f)).is_some_and(|(length, rest)| {
+            rest.len() == length.iter().fold(0, |all: usize, byte| all << 8 | usize::from(*byte))
+        }),
+        _ => false,
     }
-    let Some((length, rest)) = rest.split_at_checked(usize::from(length & 0x7f)) else { return false };
-    rest.len() == length.iter().fold(0, |all: usize, byte| all << 8 | usize::from(*byte))
 }
 
 #[cfg(not(feature = "_tls"))]

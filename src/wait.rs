@@ -161,12 +161,8 @@ impl Api {
     /// [`wait`](Api::wait), which is not billed.
     pub fn generate_and_wait(&self, request: &GenerateRequest, wait: &Wait) -> Result<Agent> {
         let own_key = request.own_key();
-        wait.check().map_err(|error| {
-            error.with(|e| {
-                e.call = "generate_and_wait";
-                e.idempotency_key = own_key.cloned();
-            })
-        })?;
+        wait.check()
+            .map_err(|error| error.with(|e| (e.call, e.idempotency_key) = ("generate_and_wait", own_key.cloned())))?;
         let deadline = self.shared.clock.now().saturating_add(wait.timeout);
         let age = self.age();
         let started = self.generate_until(request, Some(deadline)).map_err(|error| wait.ran_out(error))?;
@@ -208,7 +204,6 @@ pub struct Watch {
 }
 
 /// The wait before a poll.
-#[derive(Default)]
 struct Pause {
     wanted: Duration,
     /// What the service asked for: the wait is this long, or there is none.
@@ -229,7 +224,7 @@ impl Watch {
             agent_id: agent_id.into(),
             wait: wait.clone(),
             deadline,
-            pause: Pause { wanted: first, ..Pause::default() },
+            pause: Pause { wanted: first, at_least: Duration::ZERO },
             last_seen: None,
             trouble: None,
             not_found: 0,
@@ -263,9 +258,7 @@ impl Watch {
         self.wait.check().map_err(|e| self.report(e))?;
         loop {
             let left = self.deadline.saturating_sub(self.api.shared.clock.now());
-            let Some(pause) = next_poll(&self.pause, left) else {
-                return Err(self.timed_out());
-            };
+            let Some(pause) = next_poll(&self.pause, left) else { return Err(self.timed_out()) };
             if !pause.is_zero() {
                 self.api.shared.clock.sleep(pause);
             }
@@ -273,7 +266,7 @@ impl Watch {
                 Ok(agent) => {
                     self.polls += 1;
                     self.trouble = None;
-                    self.pause = Pause { wanted: self.wait.interval, ..Pause::default() };
+                    self.pause = Pause { wanted: self.wait.interval, at_least: Duration::ZERO };
                     return Ok(self.last_seen.insert(agent));
                 }
                 Err(error) => {
@@ -351,12 +344,11 @@ impl Watch {
         let left = if waited < timeout { " (too little is left to ask again)" } else { "" };
         let seen = self.last_seen.as_ref().map(|agent| {
             let progress = agent.progress.map(|progress| format!(", {:.0} %", progress.clamp(0.0, 1.0) * 100.0));
-            let step = agent.current_step.as_ref().map(|step| format!(", {step}"));
-            let person = match agent.current_step.as_deref() {
-                Some("awaiting_face_marking") => " (the service waits for a person to mark the face)",
-                _ => "",
-            };
-            format!("{}{}{}{person}", agent.status, progress.unwrap_or_default(), step.unwrap_or_default())
+            let step = agent.current_step.as_ref().map(|step| match step.as_str() {
+                "awaiting_face_marking" => format!(", {step} (the service waits for a person to mark the face)"),
+                _ => format!(", {step}"),
+            });
+            format!("{}{}{}", agent.status, progress.unwrap_or_default(), step.unwrap_or_default())
         });
         let seen = seen.as_deref().unwrap_or("not seen yet");
         let what = format!(
@@ -376,12 +368,9 @@ impl Watch {
 fn next_poll(pause: &Pause, left: Duration) -> Option<Duration> {
     let last_look = left.saturating_sub(LAST_LOOK);
     if pause.wanted < left {
-        Some(pause.wanted)
-    } else if !last_look.is_zero() && pause.at_least <= last_look {
-        Some(last_look)
-    } else {
-        None
+        return Some(pause.wanted);
     }
+    Some(last_look).filter(|last_look| !last_look.is_zero() && pause.at_least <= *last_look)
 }
 
 impl Iterator for Watch {
