@@ -82,7 +82,11 @@ pub struct Agent {
 impl Agent {
     /// Whether the agent can be used: `ready`, or `success` with `progress` 1.0.
     pub fn is_ready(&self) -> bool {
-        self.status == Status::Ready || self.status == Status::Success && self.progress.is_some_and(|p| p >= 1.0)
+        match self.status {
+            Status::Ready => true,
+            Status::Success => self.progress.is_some_and(|progress| progress >= 1.0),
+            _ => false,
+        }
     }
 
     /// Whether the generation failed; [`error_message`](Agent::error_message) may tell why.
@@ -125,13 +129,15 @@ struct Fields;
 
 /// Stores a text, or gives back what is none.
 fn text(value: Value, slot: &mut Option<String>) -> Option<Value> {
-    let other;
-    (*slot, other) = match value {
-        Value::String(text) => (Some(text), None),
-        Value::Null => (None, None),
-        other => (None, Some(other)),
-    };
-    other
+    *slot = None;
+    match value {
+        Value::String(text) => {
+            *slot = Some(text);
+            None
+        }
+        Value::Null => None,
+        other => Some(other),
+    }
 }
 
 /// The name of a field, which need not be copied to be compared.
@@ -260,9 +266,15 @@ impl Status {
 
 impl From<String> for Status {
     fn from(word: String) -> Self {
-        use Status::{Completed, Failed, Generating, Processing, Ready, Success, Unknown};
-        let known = [Processing, Generating, Completed, Success, Ready, Failed];
-        known.into_iter().find(|known| known.as_str() == word).unwrap_or(Unknown(word))
+        match word.as_str() {
+            "processing" => Status::Processing,
+            "generating" => Status::Generating,
+            "completed" => Status::Completed,
+            "success" => Status::Success,
+            "ready" => Status::Ready,
+            "failed" => Status::Failed,
+            _ => Status::Unknown(word),
+        }
     }
 }
 
