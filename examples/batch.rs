@@ -93,7 +93,7 @@ fn make_all(api: &Api, prompts: &[String], pace: Pace, receipts: &Path, wait: &W
                 let ends = lock(&ends);
                 (ends.len(), ends.iter().filter(|(_, end)| end.is_ok()).count())
             };
-            progress.show(&format!("{ready} of {} ready, {} failed", prompts.len(), ended - ready));
+            progress.show(&format!("{ready} of {} ready, {} ended without", prompts.len(), ended - ready));
             if is_last {
                 break progress.end();
             }

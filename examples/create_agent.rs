@@ -67,7 +67,10 @@ fn create(api: &Api, request: &GenerateRequest, wait: &Wait, json: bool) -> Resu
 
 /// The agent of a receipt. Whatever happens, the same command goes on with it.
 fn ensure(api: &Api, receipt: &str, request: &GenerateRequest, wait: &Wait, json: bool) -> Result<u8, Error> {
-    cli::note(&format!("receipt: {}, with which the same command goes on", cli::clean(receipt)));
+    cli::note(&format!(
+        "receipt: {}; the same command again goes on with it, or pays anew if its generation failed",
+        cli::clean(receipt)
+    ));
     let ended = api.ensure_agent(receipt, request, wait);
     let seen = ended.as_ref().err().and_then(Error::last_seen);
     if let Some(failed) = seen.filter(|agent| json && agent.is_failed()) {
@@ -77,7 +80,12 @@ fn ensure(api: &Api, receipt: &str, request: &GenerateRequest, wait: &Wait, json
 }
 
 fn request(args: &mut Args) -> Result<GenerateRequest, String> {
-    let request = args.value("--prompt")?.into_iter().fold(GenerateRequest::new(), GenerateRequest::prompt);
+    let prompt = args.value("--prompt")?;
+    if prompt.as_deref() == Some("") {
+        // As of a variable that is not set: nobody would pay for that on purpose.
+        return Err("--prompt is empty".into());
+    }
+    let request = prompt.into_iter().fold(GenerateRequest::new(), GenerateRequest::prompt);
     let request = args.medium("--image")?.into_iter().fold(request, GenerateRequest::image);
     let request = args.medium("--video")?.into_iter().fold(request, GenerateRequest::video);
     let request = args.medium("--audio")?.into_iter().fold(request, GenerateRequest::audio);

@@ -134,9 +134,9 @@ fn refusal(head: &Head, json: &Map<String, Value>, base_url: &str) -> Error {
         e.refused = if head.status < 300 { is_known } else { code.as_ref().is_some_and(is_code) };
         e.advice = match kind {
             // The service says it itself, most of the time.
-            ErrorKind::InsufficientBalance if message.is_none() => Some("add credits, and send it again"),
+            ErrorKind::InsufficientBalance if message.is_none() => Some("add credits"),
             ErrorKind::Unauthorized if head.status == 401 && !says_it => {
-                Some("is it the one from imaginex.bithuman.ai?")
+                Some("is the secret the one from imaginex.bithuman.ai?")
             }
             _ => None,
         };

@@ -10,23 +10,28 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What kind of trouble an [`Error`] is, for a `match`.
 ///
-/// Kinds may be added: keep a `_` arm. What they mean for a generate, which is billed:
+/// Kinds may be added: keep a `_` arm. What an error means for the bill is no matter of its kind alone. Of a
+/// generate, or a call that makes one, ask in this order:
 ///
-/// | kind | billed? | what to do |
-/// |---|---|---|
-/// | `InvalidInput` | no | mend the argument or setting |
-/// | `Unauthorized` | no | mend the secret; is it for this base URL? |
-/// | `InsufficientBalance` | no | add credits |
-/// | `NotFound` | no | mend the base URL |
-/// | `Rejected` | no | change the request |
-/// | `RateLimited` | no | send it again after [`retry_after`](Error::retry_after) |
-/// | `Service`, `Network`, `Timeout`, `UnexpectedAnswer` | perhaps, if [`outcome_unknown`](Error::outcome_unknown) | if not, send it again later; if so, look into the account first |
-/// | `Tls` | the same | mend the certificates, the clock or the base URL |
-/// | `GenerationFailed` | refunded by the service | look at the [message](Error::message); another try is another generate |
-/// | `WaitTimedOut`, `ShutDown` | yes, if there is an [agent id](Error::agent_id); perhaps, if `outcome_unknown` | [`wait`](crate::Api::wait) for that agent |
-/// | `Receipt` | the same | as the error says; without `outcome_unknown` or an agent id nothing was sent |
+/// 1. [`outcome_unknown`](Error::outcome_unknown), whatever the kind: perhaps billed. Look into the account
+///    before you pay again.
+/// 2. `GenerationFailed`: refunded by the service. Its [message](Error::message) may tell why; another try is
+///    another generate.
+/// 3. With an [agent id](Error::agent_id), any other kind: billed. Mend what the kind says, and go on with
+///    [`wait`](crate::Api::wait), not with another generate.
+/// 4. None of these: not billed, and the kind says what to do:
 ///
-/// Of a status nothing is ever billed.
+/// | kind | what to do |
+/// |---|---|
+/// | `InvalidInput` | mend the argument or setting |
+/// | `Unauthorized` | mend the secret; is it for this base URL? |
+/// | `InsufficientBalance` | add credits |
+/// | `NotFound` | mend the base URL |
+/// | `Rejected` | change the request |
+/// | `RateLimited` | send it again after [`retry_after`](Error::retry_after) |
+/// | `Service`, `Network`, `Timeout`, `UnexpectedAnswer`, `WaitTimedOut`, `ShutDown` | send it again later |
+/// | `Tls` | mend the certificates, the clock or the base URL |
+/// | `Receipt` | as the error says |
 ///
 /// ```
 /// use bithuman::{Api, ErrorKind};

@@ -30,7 +30,7 @@
 //!
 //! The same code talks to the service of its 2025 document, at [`DEFAULT_BASE_URL`], and to the one
 //! [published in 2026](https://docs.bithuman.ai/api/agents), at [`BASE_URL_2026`]. Where a secret works for
-//! both, take that of 2026: it honours idempotency keys, so more can be mended after a failure.
+//! both, take that of 2026: it honours idempotency keys, so more failures can be recovered from.
 //!
 //! # Errors
 //!
@@ -63,7 +63,7 @@
 //!             std::thread::sleep(error.retry_after().unwrap_or_default());
 //!             api.wait(id, &Wait::new())?
 //!         }
-//!         // Not taken, not billed, and this may pass.
+//!         // Not taken, not billed, and this may pass: once more, with a deadline of its own.
 //!         (_, None) if error.is_retryable() => {
 //!             std::thread::sleep(error.retry_after().unwrap_or_default());
 //!             api.generate_and_wait(&request, &Wait::new())?
@@ -101,11 +101,12 @@
 //! # use bithuman::{Api, ErrorKind, Wait};
 //! # fn key_pressed() {}
 //! let api = Api::from_env()?;
-//! let waiting = api.clone();
-//! let waiting = std::thread::spawn(move || waiting.wait("A91XMB7113", &Wait::new()));
-//! key_pressed();
-//! api.shutdown();
-//! match waiting.join().unwrap() {
+//! let handle = api.clone();
+//! std::thread::spawn(move || {
+//!     key_pressed();
+//!     handle.shutdown();
+//! });
+//! match api.wait("A91XMB7113", &Wait::new()) {
 //!     Ok(agent) => println!("{:?}", agent.model_url),
 //!     Err(error) if error.kind() == ErrorKind::ShutDown => println!("later: {:?}", error.agent_id()),
 //!     Err(error) => return Err(error),
@@ -140,8 +141,9 @@
 //! # Ok::<(), bithuman::Error>(())
 //! ```
 //!
-//! The handle needs a secret even then, but does not use it: any text will do, with the base URL of the
-//! receipt. A crash in between is mended with the same key where keys are honoured, and is an error with
+//! The handle needs a secret even then, but does not send it: `none` will do, with the base URL of the
+//! receipt. (Before the agent is ready the call goes on waiting, and needs the real one.) A crash in between
+//! is mended with the same key where keys are honoured, and is an error with
 //! [`outcome_unknown`](Error::outcome_unknown) where they are not. Another request with the same
 //! receipt is refused.
 //!

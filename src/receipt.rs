@@ -208,7 +208,7 @@ impl Receipt {
             let differing = Vec::from_iter(differing).join(", ");
             let agent = self.agent_id().map(|id| format!(" (of agent {id})")).unwrap_or_default();
             return Step::Refuse(format!(
-                "is the receipt of a request with another {differing}: use another receipt, or delete this one{agent} to pay anew"
+                "is the receipt of a request with another {differing}: set that again to go on with it, use another receipt, or delete this one{agent} to pay anew"
             ));
         }
         if let Some(generation) = &self.generation {

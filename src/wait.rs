@@ -14,6 +14,7 @@ const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// Nothing is lost where a wait ends and the generation does not.
 const GO_ON: &str = "wait for it again, which is not billed";
+const MEND_AND_GO_ON: &str = "mend that, and wait for it again, which is not billed";
 
 /// How often in a row an agent may be unknown before it was first seen: the service that has just
 /// named it may take a moment to know it everywhere.
@@ -290,8 +291,11 @@ impl Watch {
             _ => error.is_retryable(),
         };
         if !passing {
-            let is_end = error.kind() == ErrorKind::ShutDown;
-            return Err(self.report(error.with(|e| e.advice = is_end.then_some(GO_ON).or(e.advice))));
+            return Err(self.report(error.with(|e| match e.kind {
+                ErrorKind::ShutDown => e.advice = Some(GO_ON),
+                ErrorKind::Unauthorized => e.advice = Some(MEND_AND_GO_ON),
+                _ => {}
+            })));
         }
         if error.kind() != ErrorKind::NotFound {
             self.not_found = 0;

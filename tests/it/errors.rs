@@ -187,11 +187,11 @@ fn display_is_one_line_a_person_can_act_on() {
         (
             Answer::json(401, json!({"error": {"code": "UNAUTHORIZED", "message": "No"}})),
             "generate: the service refused the API secret (401 UNAUTHORIZED): No; \
-             is it the one from imaginex.bithuman.ai?",
+             is the secret the one from imaginex.bithuman.ai?",
         ),
         (
             Answer::json(402, json!({"error": {"code": "INSUFFICIENT_BALANCE"}})),
-            "generate: the account has too few credits (402 INSUFFICIENT_BALANCE); add credits, and send it again",
+            "generate: the account has too few credits (402 INSUFFICIENT_BALANCE); add credits",
         ),
         (
             Answer::json(402, json!({"error": {"code": "INSUFFICIENT_BALANCE", "message": "Add credits!"}})),

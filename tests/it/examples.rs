@@ -69,7 +69,8 @@ fn nobody_pays_by_accident() {
     // The port is closed: a request would end with exit code 1.
     let nowhere = ("BITHUMAN_API_URL", "http://127.0.0.1:1");
     type Usage<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
-    let usages: [Usage; 13] = [
+    let usages: [Usage; 14] = [
+        (&["--prompt", ""], &[secret, nowhere], "--prompt is empty"),
         (&[], &[secret, nowhere], "nothing to create"),
         (&["--model", "auto"], &[secret, nowhere], "nothing to create"),
         (&["--prompt", "x"], &[nowhere], "BITHUMAN_API_SECRET is not"),
@@ -198,7 +199,7 @@ fn a_batch_without_a_secret_is_a_demonstration_and_says_so() {
     let (code, stdout, stderr) = run("batch", &["--interval", "0.01", FAST[0], FAST[1]], &[]);
     assert_eq!((code, stdout.lines().count()), (Some(0), 3), "{stderr}");
     assert!(stdout.lines().all(|line| line.contains("/model.imx  You are a ")), "{stdout}");
-    for told in ["a demonstration against a stand-in", "\n3 of 3 ready, 0 failed, ", "That was the stand-in"] {
+    for told in ["a demonstration against a stand-in", "\n3 of 3 ready, 0 ended without, ", "That was the stand-in"] {
         assert!(stderr.contains(told), "{stderr}");
     }
 }

@@ -198,6 +198,10 @@ fn of_waiting() -> Vec<Entry> {
             "the service asks for a wait longer than the outage allowed",
             wait(vec![html(429, "Slow down").header("retry-after", "1000")], hour()),
         ),
+        (
+            "a wrong secret, while waiting",
+            wait(vec![status("processing"), of_2026(401, "UNAUTHORIZED", "Invalid API secret")], hour()),
+        ),
         ("trouble that does not pass", wait(vec![at("video", 0.5), html(502, "502 Bad Gateway")], hour())),
         (
             "the time ran out before the generate was answered",
