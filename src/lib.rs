@@ -35,8 +35,8 @@
 //! # Errors
 //!
 //! Every failure is an [`Error`], whose `Display` is one line that says what failed, for which agent, what
-//! the service said and what to do next. Programs match on its kind; [`ErrorKind`] has a table of what each
-//! means for the bill:
+//! the service said and what to do next. Programs match on its kind; [`ErrorKind`] tells
+//! how to know what was billed, and what to do for each:
 //!
 //! ```no_run
 //! use bithuman::{Api, ErrorKind, GenerateRequest, Wait};
