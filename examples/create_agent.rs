@@ -65,7 +65,7 @@ fn create(api: &Api, request: &GenerateRequest, wait: &Wait, json: bool) -> Resu
     cli::follow(api, &started.agent_id, wait, json)
 }
 
-/// The agent of a receipt. Whatever happens, the same command goes on with it.
+/// The agent of a receipt: the same command goes on with it, unless its generation failed.
 fn ensure(api: &Api, receipt: &str, request: &GenerateRequest, wait: &Wait, json: bool) -> Result<u8, Error> {
     cli::note(&format!(
         "receipt: {}; the same command again goes on with it, or pays anew if its generation failed",

@@ -29,7 +29,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// | `NotFound` | mend the base URL |
 /// | `Rejected` | change the request |
 /// | `RateLimited` | send it again after [`retry_after`](Error::retry_after) |
-/// | `Service`, `Network`, `Timeout`, `UnexpectedAnswer`, `WaitTimedOut`, `ShutDown` | send it again later |
+/// | `Service`, `Network`, `Timeout`, `UnexpectedAnswer`, `WaitTimedOut` | send it again later |
+/// | `ShutDown` | send it again, with a new [`Api`](crate::Api) |
 /// | `Tls` | mend the certificates, the clock or the base URL |
 /// | `Receipt` | as the error says |
 ///

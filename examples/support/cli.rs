@@ -288,12 +288,12 @@ pub fn follow(api: &Api, agent_id: &str, wait: &Wait, json: bool) -> Result<u8, 
     let mut progress = Progress::new();
     let mut code = FAILED;
     for item in api.watch(agent_id, wait) {
-        if !matches!(&item, Ok(agent) if !agent.is_finished()) {
-            progress.end();
-        }
-        match item? {
-            agent if agent.is_finished() => code = finish(&agent, json),
-            agent => progress.show(&describe(&agent)),
+        match item {
+            Ok(agent) if !agent.is_finished() => progress.show(&describe(&agent)),
+            end => {
+                progress.end();
+                code = finish(&end?, json);
+            }
         }
     }
     Ok(code)
@@ -329,8 +329,11 @@ pub fn finish(agent: &Agent, json: bool) -> u8 {
 /// An error with its causes on one line, and the exit code: usage only if nothing at all was sent.
 fn report(error: &Error) -> u8 {
     note(&format!("error: {error:?}"));
-    if let Some(id) = error.agent_id().filter(|_| error.is_retryable() || error.kind() == ErrorKind::ShutDown) {
+    use ErrorKind::{GenerationFailed, InvalidInput, NotFound, Unauthorized};
+    // Where something must be mended first, or is over, the command would lead nowhere.
+    let leads_nowhere = matches!(error.kind(), GenerationFailed | InvalidInput | NotFound | Unauthorized);
+    if let Some(id) = error.agent_id().filter(|_| !leads_nowhere) {
         tell_how_to_go_on(id);
     }
-    if error.kind() == ErrorKind::InvalidInput && error.attempts() == 0 { USAGE } else { FAILED }
+    if error.kind() == InvalidInput && error.attempts() == 0 { USAGE } else { FAILED }
 }

@@ -4,9 +4,9 @@
 mod pace;
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, Once};
+use std::sync::{Mutex, Once, OnceLock};
 use std::time::Instant;
 use std::{env, fs};
 
@@ -179,6 +179,27 @@ fn with_a_receipt_the_same_command_pays_once() {
     assert_eq!(code, Some(1), "{stderr}");
     assert!(bithuman::serde_json::from_str::<bithuman::Agent>(&stdout).unwrap().is_failed(), "{stdout}");
     assert!(stderr.contains("a failure was asked for") && stderr.contains("pays for another try"), "{stderr}");
+}
+
+/// The only place that tells of a paid agent whose receipt could not be written.
+#[test]
+fn an_agent_that_its_receipt_does_not_tell_can_be_gone_on_with() {
+    static RECEIPT: OnceLock<PathBuf> = OnceLock::new();
+    let dir = TempDir::new();
+    let receipt = RECEIPT.get_or_init(|| dir.0.join("agent.json"));
+    let log = |line: &str| {
+        if line.starts_with("POST") {
+            fs::write(RECEIPT.get().unwrap(), "{").unwrap();
+        }
+    };
+    let service = StandIn::start(Settings { log, ..Form::Of2026.into() });
+    let variables = to(&service);
+    let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let args = ["--prompt", "x", "--receipt", receipt.to_str().unwrap()];
+    let (code, stdout, stderr) = run("create_agent", &args, &variables);
+    assert_eq!((code, stdout.as_str(), service.billed()), (Some(1), "", 1), "{stderr}");
+    assert!(stderr.contains("the receipt does not tell its agent"), "{stderr}");
+    assert!(stderr.ends_with("cargo run --example status -- A01XMB7113 --wait\n"), "{stderr}");
 }
 
 /// Runs the batch of these prompts against a stand-in, with the receipts in this folder.
