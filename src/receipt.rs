@@ -77,10 +77,10 @@ impl Api {
     /// as build scripts.
     ///
     /// How the wait ended is in the receipt too. Once the agent is ready the call returns it from there,
-    /// with no network and whatever the secret; its URLs may expire, and [`status`](Api::status) with its id then tells the new
-    /// ones. Once the generation has failed, which this call reports, the next one **pays anew**, with a
-    /// new key. After any other error that carries an [agent id](Error::agent_id) the next call goes on
-    /// waiting.
+    /// with no network and whatever the secret; its URLs may expire, and [`status`](Api::status) with its
+    /// id then tells the new ones. Once the generation has failed, which this call reports, the next one
+    /// **pays anew**, with a new key. After any other error that carries an [agent id](Error::agent_id) the
+    /// next call goes on waiting.
     ///
     /// ```no_run
     /// use bithuman::{Api, GenerateRequest, Wait};
