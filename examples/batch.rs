@@ -1,6 +1,6 @@
 //! Makes an agent of every prompt in a file, on a few threads that share one `Api`.
 //!
-//! Without `BITHUMAN_API_SECRET` it runs against a stand-in of the service in this process.
+//! Without `BITHUMAN_API_SECRET` it runs against a mock server of the service in this process.
 
 #[path = "support/cli.rs"]
 mod cli;
@@ -10,8 +10,8 @@ mod pace;
 mod prompts;
 #[path = "support/service.rs"]
 mod service;
-#[path = "support/stand_in.rs"]
-mod stand_in;
+#[path = "../tests/mock_server/mod.rs"]
+mod mock_server;
 
 use std::path::{Path, PathBuf};
 use std::process::{self, ExitCode};
@@ -22,8 +22,8 @@ use std::{env, fs, thread};
 
 use bithuman::{Api, Error, ErrorKind, GenerateRequest, Wait};
 use cli::{Args, FAILED, Progress, READY, Stop};
+use mock_server::ApiVersion;
 use pace::Pace;
-use stand_in::Form;
 
 /// So many agents at a time: at a poll every 5 s they stay below the free plan's 120 reads a minute.
 const THREADS: usize = 8;
@@ -39,7 +39,7 @@ fn run(mut args: Args) -> Result<u8, Stop> {
     let prompts = prompts::read(args.positional(), is_demo)?;
     args.finish()?;
     if is_demo && receipts.is_some() {
-        return Err("--receipts needs a service that stays: set BITHUMAN_API_SECRET, or run stand_in".into());
+        return Err("--receipts needs a service that stays: set BITHUMAN_API_SECRET, or run mock_server".into());
     }
     let per_minute = per_minute.unwrap_or(if is_demo { 240 } else { 4 });
     let receipts = match receipts {
@@ -47,7 +47,7 @@ fn run(mut args: Args) -> Result<u8, Stop> {
         receipts => PathBuf::from(receipts.unwrap_or("receipts".into())),
     };
 
-    let code = service::with_api(Form::Of2026, |api| {
+    let code = service::with_api(ApiVersion::Current, |api| {
         fs::create_dir_all(&receipts).map_err(|error| format!("{}: {error}", receipts.display()))?;
         cli::note(&format!("{} prompts, {per_minute} begun a minute at most", prompts.len()));
         Ok(make_all(&cli::show_events(api), &prompts, Pace::per_minute(per_minute), &receipts, &wait))

@@ -1,19 +1,19 @@
 //! Makes an agent and waits until it is ready: the main job.
 //!
-//! Without `BITHUMAN_API_SECRET` it runs against a stand-in of the service in this process.
+//! Without `BITHUMAN_API_SECRET` it runs against a mock server of the service in this process.
 
 #[path = "support/cli.rs"]
 mod cli;
 #[path = "support/service.rs"]
 mod service;
-#[path = "support/stand_in.rs"]
-mod stand_in;
+#[path = "../tests/mock_server/mod.rs"]
+mod mock_server;
 
 use std::process::ExitCode;
 
 use bithuman::{Api, Error, GenerateRequest, Wait};
 use cli::{Args, Stop};
-use stand_in::Form;
+use mock_server::ApiVersion;
 
 fn main() -> ExitCode {
     cli::main("create_agent", include_str!("support/help/create_agent.txt"), run)
@@ -22,8 +22,8 @@ fn main() -> ExitCode {
 fn run(mut args: Args) -> Result<u8, Stop> {
     let is_demo = service::is_demo()?;
     let creates = ["--prompt", "--image", "--video", "--audio"].iter().any(|name| args.has(name));
-    // The service of 2026 takes no video.
-    let form = if args.has("--video") { Form::Of2025 } else { Form::Of2026 };
+    // The current API accepts no video.
+    let version = if args.has("--video") { ApiVersion::V2025 } else { ApiVersion::Current };
     let (receipt, json) = (args.value("--receipt")?, args.flag("--json"));
     let wait = args.wait(is_demo)?;
     let key = args.value("--idempotency-key")?;
@@ -37,7 +37,7 @@ fn run(mut args: Args) -> Result<u8, Stop> {
         );
     }
     if is_demo && receipt.is_some() {
-        return Err("--receipt needs a service that stays: set BITHUMAN_API_SECRET, or run stand_in".into());
+        return Err("--receipt needs a service that stays: set BITHUMAN_API_SECRET, or run mock_server".into());
     }
     let request = if creates { request } else { request.prompt("You are a friendly AI assistant.") };
 
@@ -45,7 +45,7 @@ fn run(mut args: Args) -> Result<u8, Stop> {
     let key = key.or_else(|| receipt.is_none().then(cli::new_key));
     let request = key.iter().fold(request, GenerateRequest::idempotency_key);
 
-    service::with_api(form, |api| {
+    service::with_api(version, |api| {
         if let Some(key) = key {
             cli::note(&format!("idempotency key: {}", cli::clean(&key)));
         }

@@ -122,7 +122,7 @@ impl Args {
         }
     }
 
-    /// Takes `--interval` and `--timeout`. A stand-in is quick.
+    /// Takes `--interval` and `--timeout`. A mock server is quick.
     pub fn wait(&mut self, is_demo: bool) -> Result<Wait, String> {
         let interval = self.seconds("--interval")?.or_else(|| is_demo.then_some(Duration::from_millis(300)));
         let wait = interval.into_iter().fold(Wait::new(), Wait::interval);

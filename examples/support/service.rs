@@ -1,11 +1,11 @@
-//! The service that the environment names, or else a stand-in of it in this process.
+//! The service that the environment names, or a mock server in this process.
 
 use std::env;
 
 use bithuman::Api;
 
 use crate::cli::{self, Stop};
-use crate::stand_in::{self, Form, StandIn};
+use crate::mock_server::{self, ApiVersion, MockServer};
 
 /// Whether there is no service to ask. A URL without a secret is a mistake, and no demonstration.
 pub fn is_demo() -> Result<bool, Stop> {
@@ -16,21 +16,21 @@ pub fn is_demo() -> Result<bool, Stop> {
     Ok(is_demo)
 }
 
-/// Does the work with the service, or else with a stand-in of this form, with a word before and after.
-pub fn with_api(form: Form, work: impl FnOnce(&Api) -> Result<u8, Stop>) -> Result<u8, Stop> {
+/// Does the work with the service, or with a mock server of this API version, and says so before and after.
+pub fn with_api(version: ApiVersion, work: impl FnOnce(&Api) -> Result<u8, Stop>) -> Result<u8, Stop> {
     if !is_demo()? {
         return work(&Api::from_env()?);
     }
-    let year = if form == Form::Of2025 { 2025 } else { 2026 };
+    let name = if version == ApiVersion::V2025 { "2025" } else { "current" };
     cli::note(&format!(
-        "BITHUMAN_API_SECRET is not set: this is a demonstration against a stand-in of the service (as of {year}) \
-         in this process. Nothing leaves this machine, nothing is billed."
+        "BITHUMAN_API_SECRET is not set: this is a demonstration against a mock server of the service \
+         (the {name} API) in this process. Nothing leaves this machine, nothing is billed."
     ));
-    let service = StandIn::start(form);
-    let api = Api::builder().secret(stand_in::SECRET).base_url(service.base_url()).build()?;
+    let service = MockServer::start(version);
+    let api = Api::builder().secret(mock_server::SECRET).base_url(service.base_url()).build()?;
     let ended = work(&api);
     cli::note(
-        "That was the stand-in, which ends with this program: there is no such agent, and its URLs lead nowhere. \
+        "That was the mock server, which ends with this program: there is no such agent, and its URLs lead nowhere. \
          Set BITHUMAN_API_SECRET to make a real one.",
     );
     ended

@@ -12,7 +12,7 @@ use std::{env, fs};
 
 use bithuman::{Api, ErrorKind, GenerateRequest, Wait};
 
-use crate::stand_in::{Form, SECRET, Settings, StandIn};
+use crate::mock_server::{ApiVersion, MockServer, SECRET, Settings};
 use crate::support::{TempDir, TempFile, ms, secs};
 
 /// The program of an example. `cargo test` has built it, but not `cargo test --test it`.
@@ -45,7 +45,7 @@ fn run(example: &str, args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>
     (status.code(), text(stdout), text(stderr))
 }
 
-fn to(service: &StandIn) -> [(&'static str, String); 2] {
+fn to(service: &MockServer) -> [(&'static str, String); 2] {
     [("BITHUMAN_API_URL", service.base_url()), ("BITHUMAN_API_SECRET", SECRET.to_owned())]
 }
 
@@ -54,9 +54,12 @@ fn without_a_secret_it_is_a_demonstration_and_says_so() {
     for args in [&["--interval", "0.01"][..], &["--interval=0.01", "--prompt", "x", "--video", "https://a/b.mp4"]] {
         let (code, stdout, stderr) = run("create_agent", args, &[]);
         assert_eq!(code, Some(0), "{stderr}");
-        assert_eq!(stdout, "https://stand-in.invalid/A01XMB7113/model.imx\n");
+        assert_eq!(stdout, "https://mock-server.invalid/A01XMB7113/model.imx\n");
         let lines: Vec<_> = stderr.lines().collect();
-        assert!(lines.first().unwrap().contains("stand-in") && lines.last().unwrap().contains("stand-in"), "{stderr}");
+        assert!(
+            lines.first().unwrap().contains("mock server") && lines.last().unwrap().contains("mock server"),
+            "{stderr}"
+        );
         for told in ["idempotency key: ", "agent: A01XMB7113", "processing"] {
             assert!(stderr.contains(told), "{stderr}");
         }
@@ -96,7 +99,7 @@ fn nobody_pays_by_accident() {
 
 #[test]
 fn the_variables_point_it_at_any_server() {
-    let service = StandIn::start(Form::Of2025);
+    let service = MockServer::start(ApiVersion::V2025);
     let variables = to(&service);
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
 
@@ -105,7 +108,7 @@ fn the_variables_point_it_at_any_server() {
     let agent: bithuman::Agent = bithuman::serde_json::from_str(&stdout).unwrap();
     assert!(agent.is_ready());
     assert_eq!(service.billed(), 1);
-    assert!(!stderr.contains("stand-in"), "{stderr}");
+    assert!(!stderr.contains("mock server"), "{stderr}");
 
     let (code, stdout, stderr) = run("status", &[&agent.agent_id], &variables);
     assert_eq!((code, stdout), (Some(0), format!("{}\n", agent.model_url.unwrap())), "{stderr}");
@@ -113,7 +116,7 @@ fn the_variables_point_it_at_any_server() {
 
 #[test]
 fn whatever_can_be_gone_on_with_tells_how() {
-    let service = StandIn::start(Form::Of2026);
+    let service = MockServer::start(ApiVersion::Current);
     let variables = to(&service);
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let go_on = |id: &str| format!("cargo run --example status -- {id} --wait\n");
@@ -133,7 +136,7 @@ fn whatever_can_be_gone_on_with_tells_how() {
     assert!(stderr.contains("agent mine: not ready after") && stderr.ends_with(&go_on("mine")), "{stderr}");
 
     let (code, stdout, stderr) = run("status", &["mine", "--wait", "--interval", "0.01"], &variables);
-    assert_eq!((code, stdout.as_str()), (Some(0), "https://stand-in.invalid/mine/model.imx\n"), "{stderr}");
+    assert_eq!((code, stdout.as_str()), (Some(0), "https://mock-server.invalid/mine/model.imx\n"), "{stderr}");
     let (code, _, stderr) = run("status", &["nobody"], &variables);
     assert_eq!(code, Some(1));
     assert!(
@@ -147,7 +150,7 @@ fn whatever_can_be_gone_on_with_tells_how() {
 
 #[test]
 fn with_a_receipt_the_same_command_pays_once() {
-    let service = StandIn::start(Form::Of2026);
+    let service = MockServer::start(ApiVersion::Current);
     let variables = to(&service);
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let receipt = TempFile::new(b"");
@@ -166,7 +169,11 @@ fn with_a_receipt_the_same_command_pays_once() {
     assert!(stderr.contains("to go on with this agent: cargo run"), "{stderr}");
     for again in [false, true] {
         let (code, stdout, stderr) = create("x", "0.01", &[]);
-        assert_eq!((code, stdout.as_str()), (Some(0), "https://stand-in.invalid/A01XMB7113/model.imx\n"), "{stderr}");
+        assert_eq!(
+            (code, stdout.as_str()),
+            (Some(0), "https://mock-server.invalid/A01XMB7113/model.imx\n"),
+            "{stderr}"
+        );
         assert_eq!(!stderr.contains("success (of a step, not of the agent), 60 %"), again, "{stderr}");
     }
     let (code, stdout, stderr) = create("y", "0.01", &[]);
@@ -192,7 +199,7 @@ fn an_agent_that_its_receipt_does_not_tell_can_be_gone_on_with() {
             fs::write(RECEIPT.get().unwrap(), "{").unwrap();
         }
     };
-    let service = StandIn::start(Settings { log, ..Form::Of2026.into() });
+    let service = MockServer::start(Settings { log, ..ApiVersion::Current.into() });
     let variables = to(&service);
     let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let args = ["--prompt", "x", "--receipt", receipt.to_str().unwrap()];
@@ -202,8 +209,8 @@ fn an_agent_that_its_receipt_does_not_tell_can_be_gone_on_with() {
     assert!(stderr.ends_with("cargo run --example status -- A01XMB7113 --wait\n"), "{stderr}");
 }
 
-/// Runs the batch of these prompts against a stand-in, with the receipts in this folder.
-fn batch(service: &StandIn, receipts: &TempDir, prompts: &str, args: &[&str]) -> (Option<i32>, String, String) {
+/// Runs the batch of these prompts against a mock server, with the receipts in this folder.
+fn batch(service: &MockServer, receipts: &TempDir, prompts: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let prompts = TempFile::new(prompts.as_bytes());
     let (file, receipts) = (prompts.0.to_str().unwrap(), receipts.0.join("of/agents"));
     let fixed = [file, "--receipts", receipts.to_str().unwrap(), "--interval", "0.01"];
@@ -220,14 +227,16 @@ fn a_batch_without_a_secret_is_a_demonstration_and_says_so() {
     let (code, stdout, stderr) = run("batch", &["--interval", "0.01", FAST[0], FAST[1]], &[]);
     assert_eq!((code, stdout.lines().count()), (Some(0), 3), "{stderr}");
     assert!(stdout.lines().all(|line| line.contains("/model.imx  You are a ")), "{stdout}");
-    for told in ["a demonstration against a stand-in", "\n3 of 3 ready, 0 ended without, ", "That was the stand-in"] {
+    for told in
+        ["a demonstration against a mock server", "\n3 of 3 ready, 0 ended without, ", "That was the mock server"]
+    {
         assert!(stderr.contains(told), "{stderr}");
     }
 }
 
 #[test]
 fn a_batch_run_twice_pays_once_for_each_prompt() {
-    let (service, receipts) = (StandIn::start(Form::Of2026), TempDir::new());
+    let (service, receipts) = (MockServer::start(ApiVersion::Current), TempDir::new());
     let prompts = "# A comment\n\nOne.\n  Two?  \nOne.\n\u{201c}Three\u{201d}";
     let first = batch(&service, &receipts, prompts, &FAST);
     assert_eq!((first.0, first.1.lines().count()), (Some(0), 3), "{}", first.2);
@@ -244,13 +253,13 @@ fn a_batch_run_twice_pays_once_for_each_prompt() {
 
 #[test]
 fn a_batch_lists_what_failed_at_its_end() {
-    let service = StandIn::start(Settings { rate_limit: Some(2), ..Form::Of2026.into() });
+    let service = MockServer::start(Settings { rate_limit: Some(2), ..ApiVersion::Current.into() });
     let receipts = TempDir::new();
     // A minute is longer than there is time, so the refusal comes at once.
     let one_by_one = ["--per-minute", "600", "--timeout", "9"];
     let (code, stdout, stderr) = batch(&service, &receipts, "One.\nTwo [fail].\nThree.", &one_by_one);
     assert_eq!((code, service.billed()), (Some(1), 2), "{stderr}");
-    assert_eq!(stdout, "A01XMB7113  https://stand-in.invalid/A01XMB7113/model.imx  One.\n");
+    assert_eq!(stdout, "A01XMB7113  https://mock-server.invalid/A01XMB7113/model.imx  One.\n");
     let told: Vec<_> = stderr.lines().skip_while(|line| !line.starts_with("not ready: ")).collect();
     assert_eq!(told.len(), 2, "{stderr}");
     assert!(told[0].starts_with("not ready: Two [fail].: wait: agent A02XMB7113: the generation failed"), "{stderr}");
@@ -259,7 +268,7 @@ fn a_batch_lists_what_failed_at_its_end() {
 
 #[test]
 fn a_batch_ends_early_where_all_would_end_alike() {
-    let (service, receipts) = (StandIn::start(Form::Of2026), TempDir::new());
+    let (service, receipts) = (MockServer::start(ApiVersion::Current), TempDir::new());
     let prompts = TempFile::new("a\nb\nc\nd\ne\nf\ng\nh\ni\nj".as_bytes());
     let args = [prompts.0.to_str().unwrap(), "--receipts", receipts.0.to_str().unwrap(), "--per-minute", "240"];
     let variables = [("BITHUMAN_API_URL", service.base_url()), ("BITHUMAN_API_SECRET", "wrong".into())];
@@ -283,7 +292,7 @@ fn a_batch_keeps_the_rate() {
             GENERATES.lock().unwrap().push(Instant::now());
         }
     };
-    let (service, receipts) = (StandIn::start(Settings { log, ..Form::Of2026.into() }), TempDir::new());
+    let (service, receipts) = (MockServer::start(Settings { log, ..ApiVersion::Current.into() }), TempDir::new());
     let (code, _, stderr) = batch(&service, &receipts, "One.\nTwo.\nThree.", &["--per-minute", "600"]);
     let times = GENERATES.lock().unwrap();
     assert_eq!((code, times.len()), (Some(0), 3), "{stderr}");
@@ -319,20 +328,20 @@ fn a_batch_pays_for_nothing_by_accident() {
 }
 
 #[test]
-fn the_stand_in_is_what_its_flags_say() {
+fn the_mock_server_follows_its_flags() {
     for (args, told) in [
-        (["--generation", "2024"], "--generation is 2025 or 2026, not 2024"),
+        (["--version", "2024"], "--version is 2025 or current, not 2024"),
         (["--rate-limit", "none"], "--rate-limit needs a whole number"),
         (["--slow", "0"], "--slow needs a number of seconds"),
         (["--fail", "always"], "always"),
     ] {
-        let (code, stdout, stderr) = run("stand_in", &args, &[]);
+        let (code, stdout, stderr) = run("mock_server", &args, &[]);
         assert_eq!((code, stdout.as_str()), (Some(2), ""), "{stderr}");
         assert!(stderr.contains(told), "{stderr}");
     }
 
-    let flags = ["--generation=2025", "--fail", "--rate-limit", "1", "--slow", "0.05"];
-    let mut child = program("stand_in").args(flags).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let flags = ["--version=2025", "--fail", "--rate-limit", "1", "--slow", "0.05"];
+    let mut child = program("mock_server").args(flags).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let url = line.strip_prefix("BITHUMAN_API_URL=").unwrap().split(' ').next().unwrap();
@@ -346,6 +355,6 @@ fn the_stand_in_is_what_its_flags_say() {
     child.wait().unwrap();
     assert_eq!((failed.kind(), limited.kind()), (ErrorKind::GenerationFailed, ErrorKind::RateLimited));
     assert!(took >= ms(50), "{took:?}");
-    // The form of 2025 knows no progress.
+    // The 2025 API has no progress.
     assert_eq!(failed.last_seen().unwrap().progress, None);
 }

@@ -10,6 +10,7 @@ mod fault;
 #[cfg(all(unix, feature = "rustls"))]
 mod golden;
 mod hostile;
+mod mock_server;
 mod origin;
 mod package;
 mod polling;
@@ -24,7 +25,6 @@ mod secrecy;
 mod seed;
 mod settings;
 mod shutdown;
-mod stand_in;
 mod support;
 mod trouble;
 mod upload;

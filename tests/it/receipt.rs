@@ -16,8 +16,8 @@ use bithuman::serde_json::{self, Value, json as value};
 use bithuman::{Api, ApiBuilder, Clock, Error, ErrorKind, Event, GenerateRequest, Media, Wait};
 
 use crate::fault::*;
+use crate::mock_server::{self, ApiVersion, MockServer};
 use crate::script::*;
-use crate::stand_in::{self, Form, StandIn};
 use crate::support::{
     Answer, FakeClock, ID, SECRET, Service, TODAY, TempDir, TempFile, agent, alone_by, api_to, ms, printed, secs,
     started, status, unused_port,
@@ -132,8 +132,8 @@ fn keys(service: &Service) -> Vec<String> {
 }
 
 /// Another process: nothing is left in memory of what the first did.
-fn to_stand_in(service: &StandIn) -> Api {
-    let builder = api_to(&service.base_url()).secret(stand_in::SECRET);
+fn to_mock_server(service: &MockServer) -> Api {
+    let builder = api_to(&service.base_url()).secret(mock_server::SECRET);
     builder.idempotency_honored(true).build().unwrap()
 }
 
@@ -300,12 +300,12 @@ fn one_deadline_is_over_the_generate_and_the_wait() {
 
 #[test]
 fn the_agent_of_a_receipt_is_made_once_and_waited_for() {
-    for form in [Form::Of2025, Form::Of2026] {
+    for version in [ApiVersion::V2025, ApiVersion::Current] {
         let desk = Desk::new();
-        let service = StandIn::start(form);
-        let started = to_stand_in(&service).generate_once(&desk.path, &small()).unwrap();
-        let agent = to_stand_in(&service).ensure_agent(&desk.path, &small(), &Wait::new()).unwrap();
-        assert_eq!(to_stand_in(&service).ensure_agent(&desk.path, &small(), &Wait::new()).unwrap(), agent);
+        let service = MockServer::start(version);
+        let started = to_mock_server(&service).generate_once(&desk.path, &small()).unwrap();
+        let agent = to_mock_server(&service).ensure_agent(&desk.path, &small(), &Wait::new()).unwrap();
+        assert_eq!(to_mock_server(&service).ensure_agent(&desk.path, &small(), &Wait::new()).unwrap(), agent);
         assert_eq!((agent.agent_id, service.billed()), (started.agent_id, 1));
     }
 }
@@ -367,10 +367,10 @@ fn a_medium_is_told_by_its_content_and_not_by_its_path() {
 fn a_large_file_goes_with_a_receipt() {
     let desk = Desk::new();
     let file = TempFile::new(&b"0123456789".repeat(300_000));
-    let service = StandIn::start(Form::Of2026);
+    let service = MockServer::start(ApiVersion::Current);
     let request = || small().image(Media::file(&file.0));
-    let first = to_stand_in(&service).ensure_agent(&desk.path, &request(), &Wait::new()).unwrap();
-    assert_eq!(to_stand_in(&service).ensure_agent(&desk.path, &request(), &Wait::new()).unwrap(), first);
+    let first = to_mock_server(&service).ensure_agent(&desk.path, &request(), &Wait::new()).unwrap();
+    assert_eq!(to_mock_server(&service).ensure_agent(&desk.path, &request(), &Wait::new()).unwrap(), first);
     assert_eq!(service.billed(), 1);
 }
 
@@ -561,11 +561,11 @@ fn an_unknown_outcome_leaves_a_receipt_and_is_paid_once() {
 #[test]
 fn a_failed_generation_is_recorded_and_the_next_call_begins_anew() {
     let desk = Desk::new();
-    let service = StandIn::start(Form::Of2026);
+    let service = MockServer::start(ApiVersion::Current);
     let request = || GenerateRequest::new().prompt("[fail]");
     let mut keys = Vec::new();
     for billed in 1..=2 {
-        let error = to_stand_in(&service).ensure_agent(&desk.path, &request(), &Wait::new()).unwrap_err();
+        let error = to_mock_server(&service).ensure_agent(&desk.path, &request(), &Wait::new()).unwrap_err();
         assert_eq!((error.kind(), service.billed()), (ErrorKind::GenerationFailed, billed));
         assert!(error.to_string().contains("; the same call again pays for another try"), "{error}");
         assert!(!error.is_retryable());
@@ -579,7 +579,7 @@ fn a_failed_generation_is_recorded_and_the_next_call_begins_anew() {
         desk.assert_tidy();
     }
     assert_ne!(keys[0], keys[1]);
-    assert!(!to_stand_in(&service).generate_once(&desk.path, &request()).unwrap().replayed);
+    assert!(!to_mock_server(&service).generate_once(&desk.path, &request()).unwrap().replayed);
     assert_eq!(service.billed(), 3);
     assert_eq!(desk.read().get("agent"), None);
 }
@@ -587,16 +587,16 @@ fn a_failed_generation_is_recorded_and_the_next_call_begins_anew() {
 #[test]
 fn a_failed_generation_with_the_callers_key_needs_another_key() {
     let desk = Desk::new();
-    let service = StandIn::start(Form::Of2026);
+    let service = MockServer::start(ApiVersion::Current);
     let request = |key| GenerateRequest::new().prompt("[fail]").idempotency_key(key);
-    let ensure = |key| to_stand_in(&service).ensure_agent(&desk.path, &request(key), &Wait::new());
+    let ensure = |key| to_mock_server(&service).ensure_agent(&desk.path, &request(key), &Wait::new());
     for (key, billed) in [("one", 1), ("two", 2)] {
         let error = ensure(key).unwrap_err();
         assert_eq!((error.kind(), error.idempotency_key()), (ErrorKind::GenerationFailed, Some(key)));
         assert!(error.to_string().contains("; choose another idempotency key to pay for another try"), "{error}");
         let error = desk.fails(|| ensure(key));
         assert!(error.to_string().contains("choose another key"), "{error}");
-        desk.fails(|| to_stand_in(&service).generate_once(&desk.path, &request(key)));
+        desk.fails(|| to_mock_server(&service).generate_once(&desk.path, &request(key)));
         assert_eq!(service.billed(), billed);
     }
 }
@@ -968,15 +968,15 @@ fn the_wait_for_another_process_ends_at_the_deadline() {
 
 #[test]
 fn threads_that_race_pay_once() {
-    for form in [Form::Of2025, Form::Of2026] {
+    for version in [ApiVersion::V2025, ApiVersion::Current] {
         let desk = Desk::new();
-        let service = StandIn::start(form);
+        let service = MockServer::start(version);
         let ids: Vec<_> = thread::scope(|scope| {
             let all: Vec<_> = (0..6)
                 .map(|_| {
                     let (url, path) = (service.base_url(), &desk.path);
                     scope.spawn(move || {
-                        let api = waiting(&url).secret(stand_in::SECRET).build().unwrap();
+                        let api = waiting(&url).secret(mock_server::SECRET).build().unwrap();
                         api.generate_once(path, &small()).unwrap().agent_id
                     })
                 })
@@ -1119,8 +1119,8 @@ fn a_path_is_relative_to_the_current_folder() {
     let mut command = Command::new(env::current_exe().unwrap());
     command.current_dir(&desk.folder.0);
     desk.alone(command, "a_path_is_relative_to_the_current_folder", || {
-        let service = StandIn::start(Form::Of2026);
-        let ensure = |path| to_stand_in(&service).ensure_agent(path, &small(), &Wait::new());
+        let service = MockServer::start(ApiVersion::Current);
+        let ensure = |path| to_mock_server(&service).ensure_agent(path, &small(), &Wait::new());
         let first = ensure("agent.json").unwrap();
         assert_eq!(ensure("./agent.json").unwrap(), first);
         assert_eq!(service.billed(), 1);
@@ -1134,13 +1134,13 @@ fn a_path_may_have_spaces_and_any_letters() {
     let desk = Desk::new();
     let folder = desk.folder.0.join("der Ordner é 漢");
     fs::create_dir(&folder).unwrap();
-    let service = StandIn::start(Form::Of2026);
+    let service = MockServer::start(ApiVersion::Current);
     for name in ["mein Agent ü 😀.json", "no ending", ".hidden", "a.b.c", "'\"$x`"] {
         let path = folder.join(name);
         for _ in 0..2 {
-            to_stand_in(&service).ensure_agent(&path, &small(), &Wait::new()).unwrap();
+            to_mock_server(&service).ensure_agent(&path, &small(), &Wait::new()).unwrap();
         }
-        let error = to_stand_in(&service).generate_once(&path, &small().prompt("q")).unwrap_err();
+        let error = to_mock_server(&service).generate_once(&path, &small().prompt("q")).unwrap_err();
         assert!(printed(&error).contains(name) || name.contains('"'), "{error}");
         fs::remove_file(&path).unwrap();
     }

@@ -18,11 +18,11 @@ use bithuman::serde_json::{self, Value, json};
 use bithuman::{Api, Clock, GenerateRequest, Wait};
 
 use crate::fault::Signal;
+use crate::mock_server::{ApiVersion, MockServer, SECRET};
 use crate::script::*;
-use crate::stand_in::{Form, SECRET, StandIn};
 use crate::support::*;
 
-const FORMS: [Form; 2] = [Form::Of2025, Form::Of2026];
+const VERSIONS: [ApiVersion; 2] = [ApiVersion::V2025, ApiVersion::Current];
 
 /// The prompts of an agent that gets ready, and of one that does not.
 const GOOD: &str = "p";
@@ -106,24 +106,24 @@ fn forwarded(to: &str) -> Act {
 
 /// A receipt, and the service its agent is from.
 struct Job {
-    form: Form,
+    version: ApiVersion,
     prompt: &'static str,
     folder: Folder,
-    service: StandIn,
+    service: MockServer,
     /// Between us and the service.
     script: Script,
 }
 
 impl Job {
-    fn new(form: Form, prompt: &'static str) -> Self {
-        Job::with(form, prompt, |to| vec![forwarded(to)])
+    fn new(version: ApiVersion, prompt: &'static str) -> Self {
+        Job::with(version, prompt, |to| vec![forwarded(to)])
     }
 
     /// With these acts between us and the service at the address they get.
-    fn with(form: Form, prompt: &'static str, acts: impl FnOnce(&str) -> Vec<Act>) -> Self {
-        let service = StandIn::start(form);
+    fn with(version: ApiVersion, prompt: &'static str, acts: impl FnOnce(&str) -> Vec<Act>) -> Self {
+        let service = MockServer::start(version);
         let script = Script::new(acts(service.base_url().trim_start_matches("http://")));
-        Job { form, prompt, folder: Folder::new(), service, script }
+        Job { version, prompt, folder: Folder::new(), service, script }
     }
 
     fn receipt(&self) -> PathBuf {
@@ -153,7 +153,7 @@ impl Job {
             "url": self.script.url,
             "receipt": self.receipt(),
             "prompt": self.prompt,
-            "honored": self.form == Form::Of2026,
+            "honored": self.version == ApiVersion::Current,
         })
     }
 
@@ -314,7 +314,7 @@ impl Killer {
     fn run(&mut self, prompt: &'static str) -> (Job, Value) {
         let (answered, in_vain_from) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(usize::MAX)));
         let (counted, kept) = (answered.clone(), in_vain_from.clone());
-        let job = Job::with(Form::Of2026, prompt, |to| {
+        let job = Job::with(ApiVersion::Current, prompt, |to| {
             let to = to.to_owned();
             vec![act(move |c| {
                 let Some(answer) = forward(c, &to) else { return };
@@ -428,10 +428,12 @@ fn a_child_killed_while_its_generations_fail_is_billed_once_for_each_failure() {
 
 #[test]
 fn a_kill_between_the_request_and_its_answer() {
-    for (form, is_taken) in [Form::Of2025, Form::Of2026].into_iter().flat_map(|f| [(f, true), (f, false)]) {
+    for (version, is_taken) in
+        [ApiVersion::V2025, ApiVersion::Current].into_iter().flat_map(|f| [(f, true), (f, false)])
+    {
         let sent = Signal::default();
         let arrived = sent.clone();
-        let job = Job::with(form, GOOD, |to| {
+        let job = Job::with(version, GOOD, |to| {
             let first = to.to_owned();
             let first = act(move |c| {
                 let answer = if is_taken { forward(c, &first) } else { None };
@@ -450,7 +452,7 @@ fn a_kill_between_the_request_and_its_answer() {
         let asked = job.script.connections();
 
         let told = job.call(hasty());
-        if form == Form::Of2026 {
+        if version == ApiVersion::Current {
             assert_eq!(job.assert_ready(), told);
             continue;
         }
@@ -484,7 +486,7 @@ fn assert_one_agent(job: &Job, told: &[Value]) {
     let agent = job.assert_ready();
     assert!(told.contains(&agent), "{told:?}");
     for told in told.iter().filter(|told| **told != agent) {
-        assert_eq!(job.form, Form::Of2025, "{told}");
+        assert_eq!(job.version, ApiVersion::V2025, "{told}");
         assert_unknown(job, told);
     }
     assert_eq!(job.script.keys().len(), 1);
@@ -495,9 +497,9 @@ fn assert_one_agent(job: &Job, told: &[Value]) {
 fn two_processes_at_once_are_billed_once() {
     for _ in 0..count("RECEIPT_RACES", 5) {
         thread::scope(|scope| {
-            for form in FORMS {
+            for version in VERSIONS {
                 scope.spawn(move || {
-                    let job = Job::new(form, GOOD);
+                    let job = Job::new(version, GOOD);
                     let mut children = [job.child(1), job.child(1)];
                     children.iter_mut().for_each(Child::wait_until_up);
                     children.iter_mut().for_each(Child::go);
@@ -524,9 +526,9 @@ fn together(job: &Job, interval: Duration, clocks: Vec<Arc<dyn Clock>>) -> Vec<V
 #[test]
 fn threads_at_once_are_billed_once() {
     thread::scope(|scope| {
-        for (form, threads) in FORMS.into_iter().flat_map(|form| [(form, 2), (form, 8)]) {
+        for (version, threads) in VERSIONS.into_iter().flat_map(|version| [(version, 2), (version, 8)]) {
             scope.spawn(move || {
-                let job = Job::new(form, GOOD);
+                let job = Job::new(version, GOOD);
                 let clocks = (0..threads).map(|_| faster(1)).collect();
                 assert_one_agent(&job, &together(&job, INTERVAL, clocks));
             });
@@ -536,10 +538,10 @@ fn threads_at_once_are_billed_once() {
 
 #[test]
 fn who_is_too_slow_for_the_other_is_billed_once() {
-    for form in FORMS {
+    for version in VERSIONS {
         let (sent, may_end) = (Signal::default(), Signal::default());
         let (arrived, end) = (sent.clone(), may_end.clone());
-        let job = Job::with(form, GOOD, |to| {
+        let job = Job::with(version, GOOD, |to| {
             let first = to.to_owned();
             let slow = act(move |c| {
                 let answer = forward(c, &first).unwrap();
@@ -558,7 +560,7 @@ fn who_is_too_slow_for_the_other_is_billed_once() {
             may_end.raise();
             (slow.join().unwrap(), other)
         });
-        assert_eq!(other["ready"] == true, form == Form::Of2026, "{other}");
+        assert_eq!(other["ready"] == true, version == ApiVersion::Current, "{other}");
         assert_eq!(slow["ready"], true, "{slow}");
         assert_one_agent(&job, &[slow, other]);
     }
@@ -605,9 +607,9 @@ fn those_who_begin_anew_at_once_pay_for_one_more() {
         Sleeping::new(move |time| if time < interval { thread::sleep(time) } else { guest.meet() })
     };
     thread::scope(|scope| {
-        for form in FORMS.into_iter().flat_map(|form| [form; 3]) {
+        for version in VERSIONS.into_iter().flat_map(|version| [version; 3]) {
             scope.spawn(move || {
-                let job = Job::new(form, BAD);
+                let job = Job::new(version, BAD);
                 let first = job.call(hasty());
                 assert_eq!((&first["kind"], job.service.billed()), (&json!("GenerationFailed"), 1), "{first}");
                 let told = together(&job, interval, Guest::all(2).into_iter().map(clock).collect());
@@ -623,8 +625,8 @@ fn those_who_begin_anew_at_once_pay_for_one_more() {
 
 #[test]
 fn who_loses_the_race_to_begin_anew_does_not_pay_when_the_winner_has_failed_too() {
-    for form in FORMS {
-        let job = Job::new(form, BAD);
+    for version in VERSIONS {
+        let job = Job::new(version, BAD);
         job.call(hasty());
         fs::write(job.claim(), "").unwrap();
         let won = Arc::new(Mutex::new(None));
@@ -644,18 +646,18 @@ fn who_loses_the_race_to_begin_anew_does_not_pay_when_the_winner_has_failed_too(
 #[test]
 fn files_left_behind_by_a_crash_are_waited_for_at_most() {
     // What the receipt of a whole call lacks; or there is none.
-    type Row = (&'static str, &'static [Form], Option<&'static [&'static str]>);
+    type Row = (&'static str, &'static [ApiVersion], Option<&'static [&'static str]>);
     let rows: [Row; 4] = [
-        (GOOD, &FORMS, None),
-        (GOOD, &[Form::Of2026], Some(&["agent", "generation"])),
-        (GOOD, &FORMS, Some(&["agent"])),
-        (BAD, &FORMS, Some(&[])),
+        (GOOD, &VERSIONS, None),
+        (GOOD, &[ApiVersion::Current], Some(&["agent", "generation"])),
+        (GOOD, &VERSIONS, Some(&["agent"])),
+        (BAD, &VERSIONS, Some(&[])),
     ];
-    for (prompt, form, lacks) in
+    for (prompt, version, lacks) in
         rows.into_iter().flat_map(|(p, forms, lacks)| forms.iter().map(move |f| (p, *f, lacks)))
     {
         let left = "{\"format\": 1";
-        let job = Job::new(form, prompt);
+        let job = Job::new(version, prompt);
         if let Some(lacks) = lacks {
             job.call(hasty());
             let mut receipt = job.read().unwrap();

@@ -91,7 +91,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
              Content-Type: application/json\r\n\
              Content-Length: {len}\r\n\
              Connection: {connection}\r\n\
-             Server: stand-in\r\n\
+             Server: mock-server\r\n\
              X-Request-Id: 5f0c3b1e-7f5e-4a0b-9a53-0c8f1d2e3a4b\r\n\
              \r\n\
              {body}"
@@ -112,7 +112,7 @@ fn status(is_ready: bool) -> String {
     let (status, event, progress, step) =
         if is_ready { ("ready", "lip_created", 1.0, "done") } else { ("generating", "started", 0.35, "voice_image") };
     let made = |what: &str| {
-        if is_ready { format!(r#""https://stand-in.invalid/A91XMB7113/{what}""#) } else { "null".into() }
+        if is_ready { format!(r#""https://mock-server.invalid/A91XMB7113/{what}""#) } else { "null".into() }
     };
     let (image, video, model) = (made("image.jpg"), made("video.mp4"), made("model.imx"));
     let percent = progress * 100.0;
@@ -121,7 +121,7 @@ fn status(is_ready: bool) -> String {
         &format!(r#""event_type":"{event}","status":"{status}","error_message":null,"#),
         r#""created_at":"2025-08-01T13:58:51.907177+00:00","updated_at":"2025-08-01T09:59:15.159901+00:00","#,
         r#""system_prompt":"You are a friendly assistant.","#,
-        &format!(r#""image_url":{image},"video_url":{video},"name":"Stand-in","model_url":{model},"#),
+        &format!(r#""image_url":{image},"video_url":{video},"name":"Mock agent","model_url":{model},"#),
         &format!(r#""progress":{progress},"progress_msg":"{step}: {percent} %","current_step":"{step}","#),
         r#""supported_models":["essence-2"]}}"#,
     ]

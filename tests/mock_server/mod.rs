@@ -1,5 +1,5 @@
 //! A double of the service on this machine, for the examples and the tests: as strict as the real
-//! one, in the form of its 2025 document or of what it published in 2026.
+//! one, with the API of its 2025 document or the current one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,22 +8,22 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bithuman::serde_json::{Map, Value, json};
-use httpmock::{HttpMockRequest, HttpMockResponse, MockServer};
+use httpmock::{HttpMockRequest, HttpMockResponse, MockServer as HttpMock};
 
-/// The secret the stand-in knows.
-pub const SECRET: &str = "stand-in-secret";
+/// The secret the mock server knows.
+pub const SECRET: &str = "mock-secret";
 
 /// Which service to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "one example knows one form")]
-pub enum Form {
-    Of2025,
-    Of2026,
+#[allow(dead_code, reason = "one example knows one version")]
+pub enum ApiVersion {
+    V2025,
+    Current,
 }
 
-/// How a stand-in behaves.
+/// How a mock server behaves.
 pub struct Settings {
-    pub form: Form,
+    pub version: ApiVersion,
     /// Every generation fails, and not only that of a prompt with `[fail]` in it.
     pub fails: bool,
     /// So many generates a minute, and no more.
@@ -34,25 +34,25 @@ pub struct Settings {
     pub log: fn(&str),
 }
 
-impl From<Form> for Settings {
-    fn from(form: Form) -> Self {
-        Settings { form, fails: false, rate_limit: None, slow: None, log: |_| () }
+impl From<ApiVersion> for Settings {
+    fn from(version: ApiVersion) -> Self {
+        Settings { version, fails: false, rate_limit: None, slow: None, log: |_| () }
     }
 }
 
 /// A running service. It ends with the process.
-pub struct StandIn {
-    server: MockServer,
+pub struct MockServer {
+    server: HttpMock,
     service: Arc<Mutex<Service>>,
 }
 
-impl StandIn {
+impl MockServer {
     pub fn start(settings: impl Into<Settings>) -> Self {
         let settings = settings.into();
         let (log, minute) = (settings.log, (Instant::now(), 0));
         let (agents, keys) = (BTreeMap::new(), BTreeMap::new());
         let service = Arc::new(Mutex::new(Service { settings, agents, keys, billed: 0, minute }));
-        let server = MockServer::start();
+        let server = HttpMock::start();
         let answering = service.clone();
         server.mock(|_, then| {
             then.respond_with(move |request: &HttpMockRequest| {
@@ -62,7 +62,7 @@ impl StandIn {
                 answer
             });
         });
-        StandIn { server, service }
+        MockServer { server, service }
     }
 
     pub fn base_url(&self) -> String {
@@ -92,7 +92,7 @@ struct Life {
     polls: usize,
 }
 
-/// A refusal, before it is put into its form.
+/// A refusal, before it is put into its version.
 struct Refusal(u16, &'static str, &'static str, String);
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -115,7 +115,7 @@ impl Service {
         let mut response = HttpMockResponse::builder()
             .status(status)
             .header("content-type", "application/json")
-            .header("x-request-id", "stand-in")
+            .header("x-request-id", "mock-server")
             .body(body.to_string());
         if replayed {
             response = response.header("idempotency-replayed", "true");
@@ -127,9 +127,9 @@ impl Service {
     }
 
     fn refuse(&self, Refusal(status, code, message, details): Refusal) -> Value {
-        match self.settings.form {
-            Form::Of2025 => json!({"error": message, "code": code, "details": details}),
-            Form::Of2026 => json!({
+        match self.settings.version {
+            ApiVersion::V2025 => json!({"error": message, "code": code, "details": details}),
+            ApiVersion::Current => json!({
                 "error": {"code": code, "message": format!("{message}: {details}"), "httpStatus": status},
                 "status": "error",
                 "status_code": status,
@@ -138,9 +138,9 @@ impl Service {
     }
 
     fn authorize(&self, request: &HttpMockRequest) -> Result<(), Refusal> {
-        let code = match (header(request, "api-secret"), self.settings.form) {
+        let code = match (header(request, "api-secret"), self.settings.version) {
             (Some(secret), _) if secret == SECRET => return Ok(()),
-            (None, Form::Of2026) => "MISSING_AUTH",
+            (None, ApiVersion::Current) => "MISSING_AUTH",
             _ => "UNAUTHORIZED",
         };
         let details = "Please check your API secret from imaginex.bithuman.ai";
@@ -177,16 +177,17 @@ impl Service {
                 return Err(bad(format!("{name} is neither a URL nor base64")));
             }
         }
-        let key = header(request, "idempotency-key").filter(|_| self.settings.form == Form::Of2026);
+        let key = header(request, "idempotency-key").filter(|_| self.settings.version == ApiVersion::Current);
         if let Some(first) = key.and_then(|key| self.keys.get(key)) {
             return Ok((first.clone(), true));
         }
-        if self.settings.form == Form::Of2026 && fields.contains_key("video") {
+        if self.settings.version == ApiVersion::Current && fields.contains_key("video") {
             let details = "send an image instead; nothing was billed";
             return Err(Refusal(400, "VIDEO_INPUT_NOT_SUPPORTED", "Video is not supported", details.into()));
         }
         self.billed += 1;
-        let own = fields.get("agent_id").and_then(Value::as_str).filter(|_| self.settings.form == Form::Of2026);
+        let own =
+            fields.get("agent_id").and_then(Value::as_str).filter(|_| self.settings.version == ApiVersion::Current);
         let id = own.map_or_else(|| format!("A{:02}XMB7113", self.billed), String::from);
         let answer =
             json!({"success": true, "message": "Agent generation started", "agent_id": id, "status": "processing"});
@@ -203,10 +204,10 @@ impl Service {
         let text = |name: &str| life.request.get(name).and_then(Value::as_str);
         let fails = self.settings.fails || text("prompt").is_some_and(|prompt| prompt.contains("[fail]"));
         // Status, progress, step. The document of 2025 knows three statuses, and no progress.
-        let steps: &[(&str, f64, &str)] = match (self.settings.form, fails) {
-            (Form::Of2025, false) => &[("processing", 0.0, ""), ("processing", 0.0, ""), ("ready", 1.0, "")],
-            (Form::Of2025, true) => &[("processing", 0.0, ""), ("failed", 0.0, "")],
-            (Form::Of2026, false) => &[
+        let steps: &[(&str, f64, &str)] = match (self.settings.version, fails) {
+            (ApiVersion::V2025, false) => &[("processing", 0.0, ""), ("processing", 0.0, ""), ("ready", 1.0, "")],
+            (ApiVersion::V2025, true) => &[("processing", 0.0, ""), ("failed", 0.0, "")],
+            (ApiVersion::Current, false) => &[
                 ("processing", 0.0, "payment"),
                 ("generating", 0.02, "persona"),
                 ("completed", 0.05, "persona"),
@@ -215,7 +216,7 @@ impl Service {
                 ("generating", 0.85, "lip_sync"),
                 ("ready", 1.0, "done"),
             ],
-            (Form::Of2026, true) => {
+            (ApiVersion::Current, true) => {
                 &[("processing", 0.0, "payment"), ("generating", 0.1, "persona"), ("failed", 0.1, "persona")]
             }
         };
@@ -226,7 +227,7 @@ impl Service {
         };
         let (status, progress, step) = steps[at.min(last)];
         let link = |name: &str| text(name).filter(|medium| medium.starts_with("http")).map(String::from);
-        let made = |what: &str| (status == "ready").then(|| format!("https://stand-in.invalid/{id}/{what}"));
+        let made = |what: &str| (status == "ready").then(|| format!("https://mock-server.invalid/{id}/{what}"));
         let mut data = json!({
             "agent_id": id,
             "event_type": if status == "ready" { "lip_created" } else { "started" },
@@ -237,10 +238,10 @@ impl Service {
             "system_prompt": text("prompt"),
             "image_url": link("image").or_else(|| made("image.jpg")),
             "video_url": link("video").or_else(|| made("video.mp4")),
-            "name": "Stand-in",
+            "name": "Mock agent",
             "model_url": made("model.imx"),
         });
-        if self.settings.form == Form::Of2026 {
+        if self.settings.version == ApiVersion::Current {
             data["progress"] = json!(progress);
             data["progress_msg"] = json!(format!("{step}: {:.0} %", progress * 100.0));
             data["current_step"] = json!(step);
