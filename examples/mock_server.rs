@@ -1,4 +1,4 @@
-//! Runs the mock server of the service as a process of its own, for any client to be pointed at.
+//! Runs the mock server as a process of its own, for any client.
 
 #[path = "support/cli.rs"]
 mod cli;
@@ -9,30 +9,37 @@ use std::process::ExitCode;
 use std::thread;
 
 use cli::{Args, Stop};
-use mock_server::{ApiVersion, MockServer, Settings};
+use mock_server::{ApiVersion, MockServer, SECRET, Settings};
 
 fn main() -> ExitCode {
-    cli::main("mock_server", include_str!("support/help/mock_server.txt"), run)
+    let help = include_str!("support/help/mock_server.txt");
+    cli::main("mock_server", help, run)
 }
 
 fn run(mut args: Args) -> Result<u8, Stop> {
-    let version = match args.value("--version")?.as_deref() {
-        None | Some("current") => ApiVersion::Current,
-        Some("2025") => ApiVersion::V2025,
-        Some(other) => return Err(format!("--version is 2025 or current, not {other}").into()),
-    };
-    let settings = Settings {
-        version,
-        fails: args.flag("--fail"),
-        rate_limit: args.count("--rate-limit")?,
-        slow: args.seconds("--slow")?,
-        log: |line| cli::note(&cli::clean(line)),
-    };
+    let settings = settings(&mut args)?;
     args.finish()?;
 
-    let service = MockServer::start(settings);
-    cli::out(&format!("BITHUMAN_API_URL={} BITHUMAN_API_SECRET={}", service.base_url(), mock_server::SECRET));
+    let server = MockServer::start(settings);
+    let url = server.base_url();
+    let variables = format!("BITHUMAN_API_URL={url} BITHUMAN_API_SECRET={SECRET}");
+    cli::out(&variables);
     loop {
         thread::park();
     }
+}
+
+fn settings(args: &mut Args) -> Result<Settings, String> {
+    let version = match args.value("--version")?.as_deref() {
+        None | Some("current") => ApiVersion::Current,
+        Some("2025") => ApiVersion::V2025,
+        Some(other) => return Err(format!("--version is 2025 or current, not {other}")),
+    };
+    Ok(Settings {
+        version,
+        fail_all: args.flag("--fail"),
+        rate_limit: args.count("--rate-limit")?,
+        generation_time: args.seconds("--slow")?,
+        log: |line| cli::note(&cli::clean(line)),
+    })
 }

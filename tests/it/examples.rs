@@ -126,7 +126,7 @@ fn whatever_can_be_gone_on_with_tells_how() {
     // Told once, while it could be interrupted: there is no going on with what has failed.
     assert_eq!(stderr.matches(&go_on("A01XMB7113")).count(), 1, "{stderr}");
     assert!(
-        stderr.ends_with("a failure was asked for; another try is another generate, which is billed\n"),
+        stderr.ends_with("this failure was requested; another try is another generate, which is billed\n"),
         "{stderr}"
     );
 
@@ -174,7 +174,7 @@ fn with_a_receipt_the_same_command_pays_once() {
             (Some(0), "https://mock-server.invalid/A01XMB7113/model.imx\n"),
             "{stderr}"
         );
-        assert_eq!(!stderr.contains("success (of a step, not of the agent), 60 %"), again, "{stderr}");
+        assert_eq!(!stderr.contains("success (of a step, not of the agent), 95 %"), again, "{stderr}");
     }
     let (code, stdout, stderr) = create("y", "0.01", &[]);
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
@@ -185,7 +185,7 @@ fn with_a_receipt_the_same_command_pays_once() {
     let (code, stdout, stderr) = create("[fail]", "0.01", &["--json"]);
     assert_eq!(code, Some(1), "{stderr}");
     assert!(bithuman::serde_json::from_str::<bithuman::Agent>(&stdout).unwrap().is_failed(), "{stdout}");
-    assert!(stderr.contains("a failure was asked for") && stderr.contains("pays for another try"), "{stderr}");
+    assert!(stderr.contains("this failure was requested") && stderr.contains("pays for another try"), "{stderr}");
 }
 
 /// The only place that tells of a paid agent whose receipt could not be written.

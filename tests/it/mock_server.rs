@@ -1,86 +1,90 @@
-//! The mock server is a fair double: as strict as the service, in both forms.
+//! The mock server behaves as the service does, with both versions of the API.
 
 #[path = "../mock_server/mod.rs"]
-mod service;
+mod server;
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
-use bithuman::serde_json::{Value, json};
-use bithuman::{Api, ErrorKind, GenerateRequest, Media, Wait};
-pub use service::{ApiVersion, MockServer, SECRET, Settings};
+use bithuman::serde_json::{self, Value};
+use bithuman::{Api, Error, ErrorKind, GenerateRequest, Media, Wait};
+use server::ApiVersion::{Current, V2025};
+pub use server::{ApiVersion, MockServer, SECRET, Settings};
 
-use crate::support::{FakeClock, ms, secs};
+use crate::support::{FakeClock, TempFile, ms, secs};
 
-const VERSIONS: [ApiVersion; 2] = [ApiVersion::V2025, ApiVersion::Current];
+const VERSIONS: [ApiVersion; 2] = [V2025, Current];
 
-fn api(service: &MockServer, secret: &str) -> Api {
+fn api(server: &MockServer, secret: &str) -> Api {
     let clock = Arc::new(FakeClock::default());
-    Api::builder().secret(secret).base_url(service.base_url()).clock(clock).build().unwrap()
+    let builder = Api::builder().secret(secret).base_url(server.base_url());
+    builder.clock(clock).build().unwrap()
 }
 
 #[test]
-fn an_agent_lives_through_the_statuses_of_its_generation() {
-    let lives = [
-        (ApiVersion::V2025, "", vec!["processing", "processing", "ready"]),
-        (ApiVersion::V2025, "please [fail]", vec!["processing", "failed"]),
-        (
-            ApiVersion::Current,
-            "",
-            vec!["processing", "generating", "completed", "generating", "success", "generating", "ready"],
-        ),
-        (ApiVersion::Current, "please [fail]", vec!["processing", "generating", "failed"]),
+fn a_generation_goes_through_its_statuses() {
+    let fail = "please [fail]";
+    let ready = "processing generating generating generating completed success ready";
+    let rows = [
+        (V2025, "", "processing processing ready"),
+        (V2025, fail, "processing failed"),
+        (Current, "", ready),
+        (Current, fail, "processing generating failed"),
     ];
-    for (version, prompt, expected) in lives {
-        let service = MockServer::start(version);
-        let api = api(&service, SECRET);
-        let started = api.generate(&GenerateRequest::new().prompt(prompt)).unwrap();
-        let seen: Vec<_> = api.watch(&started.agent_id, &Wait::new()).map(Result::unwrap).collect();
-        assert_eq!(seen.iter().map(|agent| agent.status.as_str()).collect::<Vec<_>>(), expected);
-        let last = seen.last().unwrap();
+    for (version, prompt, expected) in rows {
+        let server = MockServer::start(version);
+        let api = api(&server, SECRET);
+        let request = GenerateRequest::new().prompt(prompt);
+        let started = api.generate(&request).unwrap();
+        let polls = api.watch(&started.agent_id, &Wait::new());
+        let agents: Vec<_> = polls.map(Result::unwrap).collect();
+        let statuses: Vec<_> = agents.iter().map(|agent| agent.status.as_str()).collect();
+        assert_eq!(statuses.join(" "), expected);
+
+        let last = agents.last().unwrap();
         assert_eq!(last.is_ready(), last.model_url.is_some());
         assert_eq!(last.is_failed(), last.error_message.is_some());
-        assert_eq!(last.progress.is_some(), version == ApiVersion::Current);
+        assert_eq!(last.progress.is_some(), version == Current);
     }
 }
 
 #[test]
-fn the_whole_job_with_media_in_both_forms() {
-    let picture = std::env::temp_dir().join(format!("bithuman-picture-{}", std::process::id()));
-    std::fs::write(&picture, [0xff, 0xd8, 0xff, 0xe0, 7]).unwrap();
+fn media_are_accepted() {
+    let image = TempFile::new(&[0xff, 0xd8, 0xff, 0xe0, 7]);
+    let prompt = "You are an art critic who analyzes visual artworks.";
     for version in VERSIONS {
-        let service = MockServer::start(version);
+        let server = MockServer::start(version);
         let request = GenerateRequest::new()
-            .prompt("You are an art critic who analyzes visual artworks.")
-            .image(Media::file(&picture))
+            .prompt(prompt)
+            .image(Media::file(&image.0))
             .audio(Media::bytes(*b"RIFF....WAVE"));
-        let agent = api(&service, SECRET).generate_and_wait(&request, &Wait::new()).unwrap();
+        let api = api(&server, SECRET);
+        let agent = api.generate_and_wait(&request, &Wait::new()).unwrap();
         assert!(agent.is_ready() && agent.model_url.is_some());
-        assert_eq!(agent.system_prompt.as_deref(), Some("You are an art critic who analyzes visual artworks."));
-        assert_eq!(service.billed(), 1);
+        assert_eq!(agent.system_prompt.as_deref(), Some(prompt));
+        assert_eq!(server.billed(), 1);
     }
-    std::fs::remove_file(picture).unwrap();
 }
 
 #[test]
-fn the_same_key_is_billed_once_where_keys_are_honoured() {
-    for (version, billed) in [(ApiVersion::V2025, 2), (ApiVersion::Current, 1)] {
-        let service = MockServer::start(version);
-        let api = api(&service, SECRET);
+fn a_repeated_idempotency_key_is_billed_once_by_the_current_api() {
+    for (version, billed) in [(V2025, 2), (Current, 1)] {
+        let is_current = version == Current;
+        let server = MockServer::start(version);
+        let api = api(&server, SECRET);
         let request = GenerateRequest::new().idempotency_key("k");
         let first = api.generate(&request).unwrap();
         let second = api.generate(&request).unwrap();
-        assert_eq!(service.billed(), billed);
-        assert_eq!(first.agent_id == second.agent_id, version == ApiVersion::Current);
-        assert_eq!((first.replayed, second.replayed), (false, version == ApiVersion::Current));
+        assert_eq!(server.billed(), billed);
+        assert_eq!(first.agent_id == second.agent_id, is_current);
+        assert_eq!((first.replayed, second.replayed), (false, is_current));
     }
 }
 
 #[test]
-fn a_callers_agent_id_comes_back_whatever_is_in_it() {
-    let service = MockServer::start(ApiVersion::Current);
-    let api = api(&service, SECRET);
+fn an_agent_id_of_the_caller_is_returned_as_sent() {
+    let server = MockServer::start(Current);
+    let api = api(&server, SECRET);
     for id in ["mine", "a/b?c#d%2e é"] {
         let started = api.generate(&GenerateRequest::new().agent_id(id)).unwrap();
         assert_eq!(started.agent_id, id);
@@ -89,94 +93,142 @@ fn a_callers_agent_id_comes_back_whatever_is_in_it() {
 }
 
 #[test]
-fn refusals() {
+fn requests_are_rejected_with_the_codes_of_the_service() {
     for version in VERSIONS {
-        let service = MockServer::start(version);
-        let wrong = api(&service, "wrong").generate(&GenerateRequest::new()).unwrap_err();
-        assert_eq!((wrong.kind(), wrong.code()), (ErrorKind::Unauthorized, Some("UNAUTHORIZED")));
-        let unknown = api(&service, SECRET).status("nobody").unwrap_err();
-        assert_eq!((unknown.kind(), unknown.code()), (ErrorKind::NotFound, Some("NOT_FOUND")));
-        let video = GenerateRequest::new().video(Media::url("https://example.com/video.mp4"));
-        let video = api(&service, SECRET).generate(&video);
-        match version {
-            ApiVersion::V2025 => assert!(video.is_ok()),
-            ApiVersion::Current => assert_eq!(video.unwrap_err().code(), Some("VIDEO_INPUT_NOT_SUPPORTED")),
+        let server = MockServer::start(version);
+        let wrong = api(&server, "wrong").generate(&GenerateRequest::new());
+        let wrong = wrong.unwrap_err();
+        assert_eq!(wrong.kind(), ErrorKind::Unauthorized);
+        assert_eq!(wrong.code(), Some("UNAUTHORIZED"));
+
+        let unknown = api(&server, SECRET).status("nobody").unwrap_err();
+        assert_eq!(unknown.kind(), ErrorKind::NotFound);
+        assert_eq!(unknown.code(), Some("NOT_FOUND"));
+
+        let video = Media::url("https://example.com/video.mp4");
+        let result = api(&server, SECRET).generate(&GenerateRequest::new().video(video));
+        let code = result.as_ref().err().and_then(Error::code);
+        let is_current = version == Current;
+        assert_eq!(code, is_current.then_some("VIDEO_INPUT_NOT_SUPPORTED"));
+    }
+}
+
+#[test]
+fn each_failed_generation_is_refunded_once() {
+    for version in VERSIONS {
+        let server = MockServer::start(Settings {
+            fail_all: true,
+            ..version.into()
+        });
+        let api = api(&server, SECRET);
+        for failed in 1..=2 {
+            let request = GenerateRequest::new().agent_id("mine");
+            let error = api.generate_and_wait(&request, &Wait::new()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::GenerationFailed);
+            assert_eq!(error.message(), Some("this failure was requested"));
+            assert!(api.status(error.agent_id().unwrap()).unwrap().is_failed());
+            assert_eq!((server.billed(), server.refunded()), (failed, failed));
         }
     }
 }
 
 #[test]
-fn every_generation_fails_where_that_is_wanted() {
+fn a_generate_request_over_the_rate_limit_is_rejected_and_not_billed() {
     for version in VERSIONS {
-        let service = MockServer::start(Settings { fails: true, ..version.into() });
-        let error = api(&service, SECRET).generate_and_wait(&GenerateRequest::new(), &Wait::new()).unwrap_err();
-        assert_eq!((error.kind(), error.message()), (ErrorKind::GenerationFailed, Some("a failure was asked for")));
-    }
-}
-
-#[test]
-fn more_generates_than_allowed_are_refused_and_not_billed() {
-    for version in VERSIONS {
-        let service = MockServer::start(Settings { rate_limit: Some(2), ..version.into() });
-        let generate = || api(&service, SECRET).generate(&GenerateRequest::new());
+        let server = MockServer::start(Settings {
+            rate_limit: Some(2),
+            ..version.into()
+        });
+        let generate = || api(&server, SECRET).generate(&GenerateRequest::new());
         let started = [generate().unwrap(), generate().unwrap()];
         let error = generate().unwrap_err();
-        assert_eq!((error.kind(), error.http_status()), (ErrorKind::RateLimited, Some(429)));
+        assert_eq!(error.kind(), ErrorKind::RateLimited);
+        assert_eq!(error.http_status(), Some(429));
         assert_eq!(error.code(), Some("RATE_LIMITED"));
-        assert!((secs(30)..=secs(60)).contains(&error.retry_after().unwrap()), "{error}");
-        assert_eq!(service.billed(), 2);
-        // A status is none.
-        started.iter().for_each(|agent| drop(api(&service, SECRET).status(&agent.agent_id).unwrap()));
+        let retry_after = error.retry_after().unwrap();
+        assert!((secs(30)..=secs(60)).contains(&retry_after), "{error}");
+        assert_eq!((server.billed(), server.refunded()), (2, 0));
+        // Status requests are not limited.
+        for agent in started {
+            api(&server, SECRET).status(&agent.agent_id).unwrap();
+        }
     }
 }
 
 #[test]
-fn a_slow_agent_takes_its_time_however_often_it_is_asked_for() {
+fn a_generation_time_does_not_depend_on_the_number_of_status_requests() {
     for version in VERSIONS {
-        for (slow, is_ready) in [(secs(3600), false), (ms(1), true)] {
-            let service = MockServer::start(Settings { slow: Some(slow), ..version.into() });
-            let api = api(&service, SECRET);
+        for (generation_time, is_ready) in [(secs(3600), false), (ms(1), true)] {
+            let server = MockServer::start(Settings {
+                generation_time: Some(generation_time),
+                ..version.into()
+            });
+            let api = api(&server, SECRET);
             let started = api.generate(&GenerateRequest::new()).unwrap();
             thread::sleep(ms(1));
-            let polls: Vec<_> = (0..9).map(|_| api.status(&started.agent_id).unwrap().is_ready()).collect();
-            assert_eq!(polls, [is_ready; 9]);
+            for _ in 0..9 {
+                assert_eq!(api.status(&started.agent_id).unwrap().is_ready(), is_ready);
+            }
         }
     }
 }
 
+/// Checks requests that this library never sends, but that other clients may.
 #[test]
-fn what_this_crate_would_never_send_is_refused_too() {
-    let cases = [
-        (Some(SECRET), "application/json", "{}".to_owned(), 200),
-        (Some(SECRET), "application/json; charset=utf-8", "{}".to_owned(), 200),
-        (Some(SECRET), "application/json", json!({"image": "data:image/png;base64,AAAA"}).to_string(), 200),
-        (None, "application/json", "{}".to_owned(), 401),
-        (Some(SECRET), "text/plain", "{}".to_owned(), 400),
-        (Some(SECRET), "application/json", "{".to_owned(), 400),
-        (Some(SECRET), "application/json", "[]".to_owned(), 400),
-        (Some(SECRET), "application/json", json!({"image": "not base64!"}).to_string(), 400),
-        (Some(SECRET), "application/json", json!({"audio": ""}).to_string(), 400),
-        (Some(SECRET), "application/json", json!({"image": 1}).to_string(), 400),
-        (Some(SECRET), "application/json", json!({"prompt": 1}).to_string(), 400),
+fn invalid_requests_of_other_clients_are_rejected() {
+    const JSON: &str = "application/json";
+    let rows = [
+        (JSON, "{}", 200),
+        ("application/json; charset=utf-8", "{}", 200),
+        (JSON, r#"{"image": "data:image/png;base64,AAAA"}"#, 200),
+        ("text/plain", "{}", 400),
+        (JSON, "{", 400),
+        (JSON, "[]", 400),
+        (JSON, r#"{"image": "not base64!"}"#, 400),
+        (JSON, r#"{"audio": ""}"#, 400),
+        (JSON, r#"{"image": 1}"#, 400),
+        (JSON, r#"{"prompt": 1}"#, 400),
     ];
-    let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None);
-    let agent: ureq::Agent = config.timeout_global(Some(Duration::from_secs(30))).build().into();
     for version in VERSIONS {
-        let service = MockServer::start(version);
-        for (secret, content_type, body, status) in &cases {
-            let mut post = agent.post(format!("{}/v1/agent/generate", service.base_url()));
-            if let Some(secret) = secret {
-                post = post.header("api-secret", *secret);
-            }
-            let mut answer = post.header("content-type", *content_type).send(body.as_str()).unwrap();
-            assert_eq!(answer.status(), *status, "{version:?} {content_type} {body}");
-            let answer: Value = bithuman::serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap();
-            let code = match version {
-                ApiVersion::V2025 => &answer["code"],
-                ApiVersion::Current => &answer["error"]["code"],
-            };
-            assert_eq!(code.is_string(), *status != 200, "{answer}");
+        let server = MockServer::start(version);
+        for (content_type, body, expected) in rows {
+            let (status, code) = post(&server, Some(SECRET), content_type, body);
+            assert_eq!(status, expected, "{version:?} {content_type} {body}");
+            let is_ok = status == 200;
+            assert_eq!(code.as_deref(), (!is_ok).then_some("VALIDATION_ERROR"));
         }
-        assert_eq!(service.billed(), 3);
+        assert_eq!(server.billed(), 3);
+
+        let (status, code) = post(&server, None, JSON, "{}");
+        let expected = match version {
+            V2025 => "UNAUTHORIZED",
+            Current => "MISSING_AUTH",
+        };
+        assert_eq!((status, code.as_deref()), (401, Some(expected)));
     }
+}
+
+/// Sends a generate request without the library, and returns the status and the error code.
+fn post(
+    server: &MockServer,
+    secret: Option<&str>,
+    content_type: &str,
+    body: &str,
+) -> (u16, Option<String>) {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_global(Some(secs(30)));
+    let agent: ureq::Agent = config.build().into();
+    let url = format!("{}/v1/agent/generate", server.base_url());
+    let mut request = agent.post(url).header("content-type", content_type);
+    if let Some(secret) = secret {
+        request = request.header("api-secret", secret);
+    }
+    let mut response = request.send(body).unwrap();
+    let status = response.status().as_u16();
+    let text = response.body_mut().read_to_string().unwrap();
+    let body: Value = serde_json::from_str(&text).unwrap();
+    let code = body["code"].as_str().or(body["error"]["code"].as_str());
+    (status, code.map(str::to_owned))
 }
