@@ -1,86 +1,111 @@
-use std::collections::VecDeque;
+//! The body of a generate request: a JSON object whose media are encoded while it is read.
+
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
-use base64::Engine;
+use base64::engine::{self, Engine};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::event::{Event, Hook};
 use crate::media::{self, Media, Source};
+use crate::{clock::Clock, fingerprint::Fingerprint};
 
-/// Raw bytes encoded at a time: they become 64 KiB of base64, one of the connection's buffers.
+/// Raw bytes encoded at a time. They become 64 KiB of base64, the size of the connection's buffer.
 const CHUNK: usize = 48 * 1024;
-
-/// The processor's vector instructions encode several times as fast, where base64 knows them.
-#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon")))]
-static BASE64: LazyLock<base64::engine::Simd> =
-    LazyLock::new(|| base64::engine::Simd::standard(base64::engine::general_purpose::PAD));
-
-#[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
-static BASE64: LazyLock<base64::engine::GeneralPurpose> = LazyLock::new(|| base64::engine::general_purpose::STANDARD);
 
 /// A slow upload is reported this often.
 const METER_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A field of the request: JSON, or a medium that becomes a JSON string.
+/// The processor's vector instructions encode several times as fast, where base64 has code for
+/// them.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+static BASE64: LazyLock<engine::Simd> =
+    LazyLock::new(|| engine::Simd::standard(engine::general_purpose::PAD));
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+static BASE64: LazyLock<engine::GeneralPurpose> =
+    LazyLock::new(|| engine::general_purpose::STANDARD);
+
+/// A field of the request: JSON, or media that become a JSON string.
 #[derive(Debug, Clone)]
 pub(crate) enum Field {
     Json(Value),
     Media(Media),
 }
 
-/// A JSON object read piece by piece, with media encoded on the way and its length known before.
+/// A JSON object that is read piece by piece, its length known beforehand.
+#[derive(Default)]
 pub(crate) struct Body {
     parts: Vec<Part>,
-    /// The part being read.
+    /// The part being read, and how much of it was read.
     at: usize,
+    offset: u64,
     len: u64,
-    sent: u64,
-    /// Why a medium could not be read to its end.
-    broken: Option<String>,
-    pub meter: Option<Meter>,
-}
-
-enum Part {
-    /// What goes out as it is, and how much of it is read.
-    Text(Arc<String>, usize),
-    Encoded(Encoder),
+    /// How many bytes were handed to the connection.
+    pub sent: u64,
+    /// Why it could not be read to its end.
+    pub failure: Option<Error>,
+    deadline: Option<(Arc<dyn Clock>, Duration)>,
+    meter: Option<Meter>,
 }
 
 impl Body {
-    /// Opens every medium, so that what is wrong with one is known before anything is sent.
-    pub fn new<'a>(fields: impl IntoIterator<Item = (&'a str, &'a Field)>) -> Result<Self> {
-        let mut parts = Vec::new();
+    /// Opens every media file, so that what is wrong with one is known before anything is sent.
+    pub fn new<'a>(
+        fields: impl IntoIterator<Item = (&'a str, &'a Field)>,
+        service_is_local: bool,
+    ) -> Result<Self> {
+        let mut body = Body::default();
+        let mut separator = "{";
         for (name, field) in fields {
-            let start = if parts.is_empty() { "{" } else { "," };
-            parts.extend([text(start), json(name), text(":")]);
+            body.push([text(separator), json(name), text(":")]);
             match field {
-                Field::Json(value) => parts.push(json(value)),
+                Field::Json(value) => body.push([json(value)]),
                 Field::Media(media) => {
-                    parts.extend(open(media).map_err(|e| e.with(|e| e.what = format!("{name}: {}", e.what)))?);
+                    let opened = open(media, service_is_local);
+                    body.push(opened.map_err(|error| error.within(name))?);
                 }
             }
+            separator = ",";
         }
-        parts.push(text(if parts.is_empty() { "{}" } else { "}" }));
-        let len = parts.iter().map(Part::len).fold(0, u64::saturating_add);
-        Ok(Body { parts, at: 0, len, sent: 0, broken: None, meter: None })
+        body.push([text(if body.len == 0 { "{}" } else { "}" })]);
+        Ok(body)
     }
 
-    /// Back to the first byte: the same ones come again.
-    pub fn rewind(&mut self) {
-        (self.at, self.sent, self.broken) = (0, 0, None);
-        for part in &mut self.parts {
-            match part {
-                Part::Text(_, at) => *at = 0,
-                Part::Encoded(encoder) => encoder.rewind(),
-            }
+    fn push(&mut self, parts: impl IntoIterator<Item = Part>) {
+        for part in parts {
+            self.len = self.len.saturating_add(part.len());
+            self.parts.push(part);
         }
+    }
+
+    /// Ends the reading at this time.
+    pub fn set_deadline(&mut self, clock: &Arc<dyn Clock>, deadline: Option<Duration>) {
+        self.deadline = deadline.map(|deadline| (clock.clone(), deadline));
+    }
+
+    /// Reports the progress of the upload.
+    pub fn report_to(&mut self, hook: &Hook, clock: &Arc<dyn Clock>) {
+        self.meter = Some(Meter {
+            hook: hook.clone(),
+            clock: clock.clone(),
+            shown: 0,
+            shown_at: clock.now(),
+        });
+    }
+
+    /// Returns to the first byte: the same bytes are read again.
+    pub fn rewind(&mut self) {
+        self.at = 0;
+        self.offset = 0;
+        self.sent = 0;
+        self.failure = None;
         if let Some(meter) = &mut self.meter {
             meter.shown = 0;
         }
@@ -90,52 +115,59 @@ impl Body {
         self.len
     }
 
-    /// How much was handed over.
-    pub fn sent(&self) -> u64 {
-        self.sent
-    }
-
-    /// Whether the last byte was handed over, so that the service may have the whole request.
-    pub fn handed_over(&self) -> bool {
+    /// Whether the last byte was handed to the connection, so that the service may have it all.
+    pub fn fully_sent(&self) -> bool {
         self.sent == self.len
     }
 
-    /// Everything that is encoded on the way, in the order of the fields.
-    pub fn contents(&mut self) -> impl Iterator<Item = &mut Encoder> {
-        self.parts.iter_mut().filter_map(|part| match part {
-            Part::Encoded(encoder) => Some(encoder),
-            Part::Text(..) => None,
-        })
+    /// The contents that are encoded, in the order of the fields.
+    pub fn contents(&mut self) -> impl Iterator<Item = &mut Part> {
+        self.parts.iter_mut().filter(|part| !part.is_text())
     }
 
-    /// Why a medium could not be read to its end, where that is so.
-    pub fn broken(&self) -> Option<&str> {
-        self.broken.as_deref()
+    /// Reads as much as fits. Of base64 these are whole groups of four.
+    fn fill(&mut self, buf: &mut [u8]) -> Result<usize> {
+        if let Some((clock, deadline)) = &self.deadline
+            && clock.now() >= *deadline
+        {
+            return Err(Error::out_of_time());
+        }
+        let mut n = 0;
+        while let Some(part) = self.parts.get_mut(self.at) {
+            let rest = buf.get_mut(n..).unwrap_or_default();
+            let is_text = part.is_text();
+            let groups = rest.len() / 4;
+            let most = if is_text { rest.len() } else { groups * 3 };
+            if most == 0 {
+                break;
+            }
+            let mut raw = part.read(self.offset, most)?;
+            self.offset += raw.len() as u64;
+            if raw.is_empty() {
+                self.at += 1;
+                self.offset = 0;
+            } else if is_text {
+                n += raw.read(rest).unwrap_or_default();
+            } else {
+                let encoded = BASE64.encode_slice(raw, rest);
+                n += encoded.map_err(|error| Error::invalid(error.to_string()))?;
+            }
+        }
+        if n == 0 && !self.fully_sent() {
+            // An end before the declared length would make ureq wait for ever.
+            return Err(Error::invalid("too short"));
+        }
+        Ok(n)
     }
 }
 
 impl Read for Body {
+    /// The buffer must have room for four bytes.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut n = 0;
-        while let Some(part) = self.parts.get_mut(self.at) {
-            let rest = buf.get_mut(n..).unwrap_or_default();
-            // A group of base64 has four bytes: less room is left to the next read, if it can be.
-            if rest.is_empty() || n > 0 && rest.len() < 4 {
-                break;
-            }
-            let read = match part {
-                Part::Text(text, at) => text.as_bytes().get(*at..).unwrap_or_default().read(rest).inspect(|n| *at += n),
-                Part::Encoded(encoder) => encoder.read(rest),
-            };
-            match read {
-                Ok(0) => self.at += 1,
-                Ok(more) => n += more,
-                Err(error) => {
-                    self.broken = Some(error.to_string());
-                    return Err(error);
-                }
-            }
-        }
+        let n = self.fill(buf).map_err(|error| {
+            self.failure = Some(error);
+            io::Error::other("the body cannot be read to its end")
+        })?;
         self.sent += n as u64;
         if let Some(meter) = &mut self.meter {
             meter.show(self.sent, self.len);
@@ -144,8 +176,8 @@ impl Read for Body {
     }
 }
 
-/// Reports progress often enough for a smooth bar, and not once per read.
-pub(crate) struct Meter {
+/// Reports progress often enough for a smooth bar, and not at every read.
+struct Meter {
     hook: Hook,
     clock: Arc<dyn Clock>,
     shown: u64,
@@ -153,185 +185,208 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    pub fn new(hook: Hook, clock: Arc<dyn Clock>) -> Self {
-        Meter { shown: 0, shown_at: clock.now(), hook, clock }
-    }
-
     fn show(&mut self, sent: u64, total: u64) {
         let now = self.clock.now();
         let moved = sent.abs_diff(self.shown);
-        let due = moved >= total.div_ceil(100) || now.saturating_sub(self.shown_at) >= METER_INTERVAL || sent == total;
-        if moved > 0 && due {
-            (self.shown, self.shown_at) = (sent, now);
-            (self.hook)(&Event::Uploaded { sent, total });
+        let is_due = moved >= total.div_ceil(100)
+            || now.saturating_sub(self.shown_at) >= METER_INTERVAL
+            || sent == total;
+        if moved > 0 && is_due {
+            self.shown = sent;
+            self.shown_at = now;
+            (self.hook)(&Event::Uploading { sent, total });
         }
     }
+}
+
+/// A piece of the body: text that is sent unchanged, or a content that is encoded.
+pub(crate) enum Part {
+    Text(Arc<String>),
+    Bytes(Arc<Vec<u8>>),
+    File(OpenFile),
 }
 
 impl Part {
+    fn is_text(&self) -> bool {
+        matches!(self, Part::Text(_))
+    }
+
+    fn raw_len(&self) -> u64 {
+        match self {
+            Part::Text(text) => text.len() as u64,
+            Part::Bytes(bytes) => bytes.len() as u64,
+            Part::File(file) => file.len,
+        }
+    }
+
     fn len(&self) -> u64 {
         match self {
-            Part::Text(text, _) => text.len() as u64,
-            Part::Encoded(encoder) => encoder.raw.len().div_ceil(3).saturating_mul(4),
+            Part::Text(text) => text.len() as u64,
+            encoded => encoded.raw_len().div_ceil(3).saturating_mul(4),
         }
     }
-}
 
-/// Base64 of a medium, written straight into the reader's buffer.
-pub(crate) struct Encoder {
-    raw: Raw,
-    /// Raw bytes not yet encoded.
-    left: u64,
-    /// Where a file's bytes wait to be encoded.
-    chunk: Vec<u8>,
-    /// What is left of an encoded group that did not fit into a buffer of less than four bytes.
-    pending: VecDeque<u8>,
-}
-
-impl Encoder {
-    fn new(raw: Raw) -> Self {
-        Encoder { left: raw.len(), raw, chunk: Vec::new(), pending: VecDeque::new() }
-    }
-
-    fn rewind(&mut self) {
-        self.left = self.raw.len();
-        self.pending.clear();
-    }
-
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.pending.is_empty() && buf.len() >= 4 {
-            return self.encode(buf);
+    /// Raw bytes from an offset on, and not more than this many.
+    fn read(&mut self, offset: u64, most: usize) -> Result<&[u8]> {
+        let n = (self.raw_len() - offset).min(most.min(CHUNK) as u64) as usize;
+        let range = offset as usize..offset as usize + n;
+        match self {
+            Part::Text(text) => Ok(text.as_bytes().get(range).unwrap_or_default()),
+            Part::Bytes(bytes) => Ok(bytes.get(range).unwrap_or_default()),
+            Part::File(file) => file.read(offset, n),
         }
-        if self.pending.is_empty() {
-            let mut group = [0; 4];
-            let n = self.encode(&mut group)?;
-            self.pending.extend(group.iter().take(n));
-        }
-        self.pending.read(buf)
     }
 
-    /// Encodes as many whole groups as fit.
-    fn encode(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        BASE64.encode_slice(self.next(buf.len() / 4 * 3)?, buf).map_err(io::Error::other)
-    }
-
-    /// The next raw bytes, so many at the most.
-    fn next(&mut self, most: usize) -> io::Result<&[u8]> {
-        let from = self.raw.len() - self.left;
-        let n = self.left.min(most.min(CHUNK) as u64);
-        if let Raw::File(file) = &mut self.raw {
-            self.chunk.resize(n as usize, 0);
-            file.fill(&mut self.chunk, from)?;
-        }
-        self.left -= n;
-        Ok(match &self.raw {
-            Raw::Bytes(bytes) => bytes.get(from as usize..(from + n) as usize).unwrap_or_default(),
-            Raw::File(_) => &self.chunk,
-        })
-    }
-
-    /// Shows the content piece by piece: of a file what will be sent, as it is the same open one.
+    /// Passes a content on piece by piece. Of a file it is what will be sent: the same open file.
     pub fn visit(&mut self, mut see: impl FnMut(&[u8])) -> Result<()> {
-        while self.left > 0 {
-            see(self.next(CHUNK).map_err(|error| Error::invalid(error.to_string()))?);
+        let mut offset = 0;
+        while offset < self.raw_len() {
+            let piece = self.read(offset, CHUNK)?;
+            see(piece);
+            offset += piece.len() as u64;
         }
-        self.rewind();
         Ok(())
-    }
-}
-
-/// A medium before it is encoded.
-enum Raw {
-    Bytes(Arc<Vec<u8>>),
-    File(Opening),
-}
-
-impl Raw {
-    fn len(&self) -> u64 {
-        match self {
-            Raw::Bytes(bytes) => bytes.len() as u64,
-            Raw::File(file) => file.len,
-        }
     }
 }
 
 /// An open file, with what it was like when its length was declared.
-struct Opening {
+pub(crate) struct OpenFile {
     file: File,
     path: PathBuf,
     len: u64,
     modified: Option<SystemTime>,
+    chunk: Vec<u8>,
 }
 
-impl Opening {
-    fn new(path: &Path) -> Result<Self> {
-        let fail = |what: String, error: io::Error| Error::invalid(what).with(|e| e.source = Some(Box::new(error)));
+impl OpenFile {
+    fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let cannot = |error: io::Error| match error.kind() {
-            io::ErrorKind::NotFound => fail(format!("no such file: {shown}"), error),
-            _ => fail(format!("cannot read the file {shown}"), error),
-        };
-        // Asked before opening: to open a FIFO waits for its writer.
-        let kind = fs::metadata(path).map_err(cannot)?;
-        if kind.is_dir() {
+        // Checked before opening: opening a FIFO waits for its writer.
+        let metadata = fs::metadata(path).map_err(|error| cannot_read(path, error))?;
+        if metadata.is_dir() {
             return Err(Error::invalid(format!("a directory, not a file: {shown}")));
         }
-        if !kind.is_file() {
+        if !metadata.is_file() {
             return Err(Error::invalid(format!("not a regular file: {shown}")));
         }
-        let file = File::open(path).map_err(cannot)?;
-        let now = file.metadata().map_err(cannot)?;
-        if now.len() == 0 {
+        let file = File::open(path).map_err(|error| cannot_read(path, error))?;
+        let metadata = file.metadata().map_err(|error| cannot_read(path, error))?;
+        if metadata.len() == 0 {
             return Err(Error::invalid(format!("the file is empty: {shown}")));
         }
-        Ok(Opening { file, path: path.to_owned(), len: now.len(), modified: now.modified().ok() })
+        Ok(OpenFile {
+            file,
+            path: path.to_owned(),
+            len: metadata.len(),
+            modified: metadata.modified().ok(),
+            chunk: Vec::new(),
+        })
     }
 
-    /// Before the last bytes are given away the file must still be what it was: what is sent is
-    /// one content, or an error while the service cannot have the whole request.
-    fn fill(&mut self, chunk: &mut [u8], from: u64) -> io::Result<()> {
-        let changed = || io::Error::other(format!("the file changed while it was read: {}", self.path.display()));
-        let read = self.file.seek(SeekFrom::Start(from)).and_then(|_| self.file.read_exact(chunk));
-        read.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => changed(),
-            _ => io::Error::new(error.kind(), format!("cannot read the file {}: {error}", self.path.display())),
-        })?;
-        if from + chunk.len() as u64 == self.len {
-            let now = self.file.metadata()?;
-            if now.len() != self.len || now.modified().ok() != self.modified {
-                return Err(changed());
+    /// Before its last bytes are handed over, the file must still be what it was. So either one
+    /// content is sent whole, or the service cannot have the whole request.
+    fn read(&mut self, offset: u64, n: usize) -> Result<&[u8]> {
+        self.chunk.resize(n, 0);
+        let filled = self.fill(offset);
+        let path = self.path.display();
+        let what = match filled {
+            Ok(true) => return Ok(&self.chunk),
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                format!("cannot read the file {path}: {error}")
             }
+            _ => format!("the file changed while it was read: {path}"),
+        };
+        Err(Error::invalid(what))
+    }
+
+    /// Fills the chunk from an offset on. Returns `false` if the file is not what it was.
+    fn fill(&mut self, offset: u64) -> io::Result<bool> {
+        self.file.seek(SeekFrom::Start(offset))?;
+        self.file.read_exact(&mut self.chunk)?;
+        if offset + (self.chunk.len() as u64) < self.len {
+            return Ok(true);
         }
-        Ok(())
+        let now = self.file.metadata()?;
+        Ok(now.len() == self.len && now.modified().ok() == self.modified)
+    }
+}
+
+fn cannot_read(path: &Path, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => Error::invalid(format!("no such file: {}", path.display())),
+        _ => Error::invalid(format!("cannot read the file {}", path.display())).caused_by(error),
     }
 }
 
 fn text(text: impl Into<String>) -> Part {
-    Part::Text(Arc::new(text.into()), 0)
+    Part::Text(Arc::new(text.into()))
 }
 
-/// A value that cannot fail to be written: it has no map whose keys are not strings.
+/// A value whose serialization cannot fail: no map in it has keys that are not strings.
 fn json(value: &(impl Serialize + ?Sized)) -> Part {
     text(serde_json::to_string(value).unwrap_or_default())
 }
 
-/// Whether JSON has a byte as it is.
+/// Whether a byte stands for itself in a JSON string.
 fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
-/// A medium as a JSON string.
-fn open(media: &Media) -> Result<Vec<Part>> {
+/// A media file as a JSON string.
+fn open(media: &Media, service_is_local: bool) -> Result<Vec<Part>> {
     let inner = match &media.0 {
-        Source::Url(url) => return media::check_url(url).map(|()| vec![json(url)]),
-        Source::Base64(encoded) if encoded.is_empty() => return Err(Error::invalid("the base64 text is empty")),
-        Source::Base64(encoded) if encoded.bytes().all(is_plain) => Part::Text(encoded.clone(), 0),
+        Source::Url(url) => {
+            media::check_url(url, service_is_local)?;
+            return Ok(vec![json(url)]);
+        }
+        Source::Base64(encoded) if media::is_empty_base64(encoded) => {
+            return Err(Error::invalid("the base64 text is empty"));
+        }
+        Source::Base64(encoded) if encoded.bytes().all(is_plain) => Part::Text(encoded.clone()),
         Source::Base64(encoded) => return Ok(vec![json(&**encoded)]),
-        Source::Bytes(bytes) if bytes.is_empty() => return Err(Error::invalid("the medium is empty")),
-        Source::Bytes(bytes) => Part::Encoded(Encoder::new(Raw::Bytes(bytes.clone()))),
-        Source::File(path) => Part::Encoded(Encoder::new(Raw::File(Opening::new(path)?))),
+        Source::Bytes(bytes) if bytes.is_empty() => {
+            return Err(Error::invalid("the media file is empty"));
+        }
+        Source::Bytes(bytes) => Part::Bytes(bytes.clone()),
+        Source::File(path) => Part::File(OpenFile::open(path)?),
     };
     Ok(vec![text("\""), inner, text("\"")])
+}
+
+/// The fingerprint of each field: its kind, and a hash of its content. Of a file that is what will
+/// be sent: the body has it open.
+pub(crate) fn fingerprints<'a>(
+    fields: impl Iterator<Item = (&'a str, &'a Field)>,
+    body: &mut Body,
+) -> Result<BTreeMap<String, String>> {
+    let mut fingerprints = BTreeMap::new();
+    let mut contents = body.contents();
+    for (name, field) in fields {
+        let mut print = Fingerprint::new();
+        let kind = match field {
+            Field::Json(value) => {
+                print.write_json(value);
+                "json"
+            }
+            Field::Media(Media(Source::Url(url))) => {
+                print.write(url.as_bytes());
+                "url"
+            }
+            Field::Media(Media(Source::Base64(text))) => {
+                print.write_text(text);
+                "base64"
+            }
+            Field::Media(Media(Source::Bytes(_) | Source::File(_))) => {
+                if let Some(content) = contents.next() {
+                    let read = content.visit(|piece| print.write(piece));
+                    read.map_err(|error| error.within(name).call("generate"))?;
+                }
+                "content"
+            }
+        };
+        fingerprints.insert(name.into(), format!("{kind} {}", print.finish()));
+    }
+    Ok(fingerprints)
 }
 
 #[cfg(test)]

@@ -1,14 +1,16 @@
-use std::sync::{Condvar, Mutex, PoisonError};
+//! Time and sleeping, so that tests can wait for hours in no time.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Time and sleeping, so that tests can wait hours in no time. Not part of the API.
+/// A source of time. Not part of the API.
 #[doc(hidden)]
 pub trait Clock: Send + Sync {
-    /// The time since some fixed point. It never goes back, and may stand still while the machine
+    /// The time since some fixed point. It never goes back, and may stand still while the computer
     /// is suspended.
     fn now(&self) -> Duration;
 
-    /// The time of day, which goes on while the machine is suspended, and may be set.
+    /// The time of day, which continues while the computer is suspended, and may be set.
     fn wall_time(&self) -> SystemTime {
         SystemTime::now()
     }
@@ -20,6 +22,30 @@ pub trait Clock: Send + Sync {
     fn wake(&self) {}
 }
 
+/// The age of something: by the clock that says more, since one stands still while the computer is
+/// suspended, and the other may be set back.
+pub(crate) struct Stopwatch {
+    clock: Arc<dyn Clock>,
+    start: Duration,
+    wall_start: SystemTime,
+}
+
+impl Stopwatch {
+    pub fn start(clock: &Arc<dyn Clock>) -> Self {
+        Stopwatch {
+            start: clock.now(),
+            wall_start: clock.wall_time(),
+            clock: clock.clone(),
+        }
+    }
+
+    pub fn elapsed(&self) -> Duration {
+        let by_wall = self.clock.wall_time().duration_since(self.wall_start);
+        let elapsed = self.clock.now().saturating_sub(self.start);
+        elapsed.max(by_wall.unwrap_or_default())
+    }
+}
+
 pub(crate) struct SystemClock {
     start: Instant,
     woken: Mutex<bool>,
@@ -28,7 +54,11 @@ pub(crate) struct SystemClock {
 
 impl SystemClock {
     pub fn new() -> Self {
-        SystemClock { start: Instant::now(), woken: Mutex::new(false), waking: Condvar::new() }
+        SystemClock {
+            start: Instant::now(),
+            woken: Mutex::new(false),
+            waking: Condvar::new(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-use std::sync::Arc;
-use std::time::Duration;
+//! What a call is doing, for progress bars and logs.
+
+use std::{sync::Arc, time::Duration};
 
 use crate::agent::Agent;
 
@@ -12,9 +13,12 @@ use crate::agent::Agent;
 ///
 /// fn show(event: &Event) {
 ///     match event {
-///         Event::Uploaded { sent, total } => eprintln!("{sent} of {total} bytes"),
-///         Event::Resending { delay, reason, .. } => eprintln!("{reason}; again in {delay:?}"),
+///         Event::Uploading { sent, total } => eprintln!("{sent} of {total} bytes"),
+///         Event::Accepted { agent_id, .. } => eprintln!("the agent is {agent_id}"),
 ///         Event::Polled { agent } => eprintln!("{}", agent.status),
+///         Event::Retrying { delay, reason, .. } => {
+///             eprintln!("{reason}; next attempt in {} s", delay.as_secs());
+///         }
 ///         _ => {}
 ///     }
 /// }
@@ -22,27 +26,39 @@ use crate::agent::Agent;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// So many bytes of the request's body are on their way: reported for every hundredth of it,
-    /// at least ten times a second while it moves, and at the end. Sent anew, it begins anew.
-    Uploaded {
+    /// Part of the body of a generate request went to the connection.
+    ///
+    /// Reported for every hundredth of the body, at least ten times a second while it moves, and
+    /// at its end. A retry starts from zero.
+    Uploading {
         /// The bytes handed to the connection so far.
         sent: u64,
-        /// The length of the body.
+        /// The length of the body in bytes.
         total: u64,
     },
-    /// A request failed in a way that may pass, and is sent again after the delay.
-    Resending {
-        /// How many times it was sent so far.
-        attempts: u32,
-        /// The time until it is sent again.
-        delay: Duration,
-        /// The error, on one line.
-        reason: String,
+    /// The service accepted a generate request.
+    Accepted {
+        /// The agent's identifier.
+        agent_id: String,
+        /// The `Idempotency-Key` of the request.
+        idempotency_key: String,
+        /// Whether the service repeated its response to an earlier request with this key, so that
+        /// nothing was billed now.
+        replayed: bool,
     },
-    /// The service told how an agent is.
+    /// The service reported the state of an agent.
     Polled {
         /// The agent.
         agent: Box<Agent>,
+    },
+    /// A request failed with a transient error, and is retried after the delay.
+    Retrying {
+        /// How many attempts have failed so far.
+        attempts: u32,
+        /// The time until the retry.
+        delay: Duration,
+        /// The error, on one line.
+        reason: String,
     },
 }
 

@@ -1,64 +1,27 @@
+//! Fingerprints of a request's fields, to recognize the request in a later run.
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::body::{Body, Field};
-use crate::error::Result;
-use crate::media::{Media, Source};
+/// An FNV-1a hash of 128 bits. It finds mistakes, not malice: this is no security hash.
+pub(crate) struct Fingerprint(u128);
 
-/// What each field says: its kind, and the FNV-1a hash of its content. It tells one request from
-/// another by mistake, not by malice: this is no security hash.
-///
-/// Over the content and not over what goes over the wire, so that a later version of this crate finds
-/// the same. Media are read through the files that `body` has open, which are those that are sent.
-pub(crate) fn fingerprints<'a>(
-    fields: impl Iterator<Item = (&'a str, &'a Field)>,
-    body: &mut Body,
-) -> Result<BTreeMap<String, String>> {
-    let mut contents = body.contents();
-    fields
-        .map(|(name, field)| {
-            let mut hash = Fnv1a::new();
-            let kind = match field {
-                Field::Json(value) => {
-                    hash.json(value);
-                    "json"
-                }
-                Field::Media(Media(Source::Url(url))) => {
-                    hash.write(url.as_bytes());
-                    "url"
-                }
-                Field::Media(Media(Source::Base64(text))) => {
-                    hash.write(text.as_bytes());
-                    "base64"
-                }
-                Field::Media(Media(Source::Bytes(_) | Source::File(_))) => {
-                    contents.next().map_or(Ok(()), |content| content.visit(|chunk| hash.write(chunk)))?;
-                    "content"
-                }
-            };
-            Ok((name.into(), format!("{kind} {:032x}", hash.0)))
-        })
-        .collect()
-}
-
-/// FNV-1a with 128 bits.
-struct Fnv1a(u128);
-
-impl Fnv1a {
-    fn new() -> Self {
-        Fnv1a(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
+impl Fingerprint {
+    pub fn new() -> Self {
+        Fingerprint(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
     }
 
-    fn write(&mut self, bytes: &[u8]) {
+    pub fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            self.0 = (self.0 ^ u128::from(*byte)).wrapping_mul(0x0100_0000_0000_0000_0000_013b);
+            let mixed = self.0 ^ u128::from(*byte);
+            self.0 = mixed.wrapping_mul(0x0100_0000_0000_0000_0000_013b);
         }
     }
 
-    /// A value as what it means: neither the order of an object's fields nor the digits of a fraction
-    /// count, which serde_json leaves to its features and versions.
-    fn json(&mut self, value: &Value) {
+    /// Adds a value by its meaning. The order of an object's fields and the digits of a fraction
+    /// do not count, which serde_json leaves to its features and versions, nor do line ends.
+    pub fn write_json(&mut self, value: &Value) {
         match value {
             Value::Null => self.write(b"n"),
             Value::Bool(true) => self.write(b"t"),
@@ -67,22 +30,41 @@ impl Fnv1a {
                 (Some(whole), _) => self.item(b'i', &whole.to_le_bytes()),
                 (None, float) => self.item(b'd', &float.unwrap_or(f64::NAN).to_le_bytes()),
             },
-            Value::String(text) => self.item(b's', text.as_bytes()),
+            Value::String(text) => {
+                let text = text.replace("\r\n", "\n");
+                self.item(b's', text.as_bytes());
+            }
             Value::Array(items) => {
                 self.item(b'a', &(items.len() as u64).to_le_bytes());
-                items.iter().for_each(|item| self.json(item));
+                for item in items {
+                    self.write_json(item);
+                }
             }
             Value::Object(fields) => {
                 self.item(b'o', &(fields.len() as u64).to_le_bytes());
                 for (name, value) in fields.iter().collect::<BTreeMap<_, _>>() {
                     self.item(b's', name.as_bytes());
-                    self.json(value);
+                    self.write_json(value);
                 }
             }
         }
     }
 
-    /// Its length goes first, so that no two values run into the same bytes.
+    /// Adds a text. How its lines end does not count: git may check it out with other line ends.
+    pub fn write_text(&mut self, text: &str) {
+        for (number, line) in text.split("\r\n").enumerate() {
+            if number > 0 {
+                self.write(b"\n");
+            }
+            self.write(line.as_bytes());
+        }
+    }
+
+    pub fn finish(self) -> String {
+        format!("{:032x}", self.0)
+    }
+
+    /// The length goes first, so that no two values run into the same bytes.
     fn item(&mut self, kind: u8, bytes: &[u8]) {
         self.write(&[kind]);
         self.write(&(bytes.len() as u64).to_le_bytes());

@@ -1,30 +1,38 @@
-use std::collections::BTreeMap;
-use std::time::Duration;
+//! `POST /v1/agent/generate`: the request, its response, and the call that never bills twice.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
-use crate::agent::{Status, take};
-use crate::api::Api;
+use crate::acceptance::{Attempt, acceptance};
 use crate::body::{Body, Field};
-use crate::error::{Error, ErrorKind, Result};
-use crate::media::Media;
-use crate::retry;
-use crate::status;
+use crate::error::{Billing, Error, ErrorKind, Result};
+use crate::http::{LARGE_BODY, Response};
+use crate::json::{self, Fields};
+use crate::text::describe_char;
+use crate::{agent::Status, api::Api, clock::Stopwatch, event::Event, media::Media, retry, status};
 
-/// What to make an agent from. Everything is optional; what is not set is not sent.
+const PATH: &str = "/v1/agent/generate";
+
+pub(crate) const KEY_TOO_OLD: &str =
+    "the idempotency key is older than 23 h, and the service may no longer know it";
+
+/// What to create an agent from. Every field is optional; one that is not set is not sent.
 ///
-/// `prompt`, `image`, `video` and `audio` are what the service of 2025 and that of 2026 know. The
-/// service of 2026 refuses `video`, and knows the other fields.
+/// The 2025 API knows `prompt`, `image`, `video` and `audio`. The current API rejects `video`,
+/// knows the other fields, and requires `model` from 2026-12-26.
 ///
 /// ```
 /// use bithuman::{GenerateRequest, Media};
 ///
 /// let request = GenerateRequest::new()
 ///     .prompt("You are an art critic who analyzes visual artworks.")
-///     .image(Media::url("https://example.com/artwork.jpg"));
+///     .image(Media::url("https://example.com/artwork.jpg"))
+///     .model("essence-2");
 /// ```
 #[derive(Debug, Clone, Default)]
+#[must_use]
 pub struct GenerateRequest {
     fields: BTreeMap<&'static str, Field>,
     others: BTreeMap<String, Field>,
@@ -32,17 +40,77 @@ pub struct GenerateRequest {
 }
 
 /// The fields that have a setter.
-const FIELDS: [&str; 10] =
-    ["prompt", "image", "video", "audio", "model", "version", "aspect_ratio", "framing", "transparency", "agent_id"];
+const SETTERS: &str = "prompt image video audio model aspect_ratio framing transparency agent_id";
 
 impl GenerateRequest {
-    /// An empty request.
+    /// Returns an empty request.
     pub fn new() -> Self {
         Self::default()
     }
 
-    fn set(mut self, name: &'static str, field: Field) -> Self {
-        self.fields.insert(name, field);
+    /// Sets the agent's system prompt. Default: the service's choice.
+    pub fn prompt(self, prompt: impl Into<String>) -> Self {
+        self.text("prompt", prompt)
+    }
+
+    /// Sets the agent's picture. Default: one made from the prompt.
+    pub fn image(self, image: Media) -> Self {
+        self.set("image", Field::Media(image))
+    }
+
+    /// Sets a video of the agent (2025 API). The current API rejects it, with nothing billed.
+    /// Default: none.
+    pub fn video(self, video: Media) -> Self {
+        self.set("video", Field::Media(video))
+    }
+
+    /// Sets a recording of the agent's voice. Default: the service's choice.
+    pub fn audio(self, audio: Media) -> Self {
+        self.set("audio", Field::Media(audio))
+    }
+
+    /// Sets the model (current API), such as `essence-2`, `expression-2` or `auto`.
+    /// Default: the service's choice.
+    pub fn model(self, model: impl Into<String>) -> Self {
+        self.text("model", model)
+    }
+
+    /// Sets the aspect ratio (current API): `16:9`, `9:16` or `1:1`.
+    /// Default: the service's choice.
+    pub fn aspect_ratio(self, ratio: impl Into<String>) -> Self {
+        self.text("aspect_ratio", ratio)
+    }
+
+    /// Sets the framing (current API): `portrait` or `full_body`. Default: the service's choice.
+    pub fn framing(self, framing: impl Into<String>) -> Self {
+        self.text("framing", framing)
+    }
+
+    /// Sets whether the background is a green screen (current API).
+    /// Default: the service's choice.
+    pub fn transparency(self, transparency: bool) -> Self {
+        self.set("transparency", Field::Json(Value::Bool(transparency)))
+    }
+
+    /// Names an agent of the account that is **regenerated in place** (current API).
+    /// Default: a new agent.
+    pub fn agent_id(self, agent_id: impl Into<String>) -> Self {
+        self.text("agent_id", agent_id)
+    }
+
+    /// Sets the `Idempotency-Key`: 1 to 255 visible ASCII characters.
+    ///
+    /// For 24 h the current API returns its first response to a request with the same key, and
+    /// bills nothing. The 2025 API knows no such header. Default: a new key for every call.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Sets a field that has no setter, such as one that the service has added since. A field that
+    /// has a setter is refused by the call that sends it. Default: none.
+    pub fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.others.insert(name.into(), Field::Json(value.into()));
         self
     }
 
@@ -50,263 +118,439 @@ impl GenerateRequest {
         self.set(name, Field::Json(Value::String(text.into())))
     }
 
-    /// The agent's system prompt.
-    pub fn prompt(self, prompt: impl Into<String>) -> Self {
-        self.text("prompt", prompt)
-    }
-
-    /// The agent's picture.
-    pub fn image(self, image: Media) -> Self {
-        self.set("image", Field::Media(image))
-    }
-
-    /// A video of the agent. The service of 2026 refuses it, with nothing billed.
-    pub fn video(self, video: Media) -> Self {
-        self.set("video", Field::Media(video))
-    }
-
-    /// The agent's voice.
-    pub fn audio(self, audio: Media) -> Self {
-        self.set("audio", Field::Media(audio))
-    }
-
-    /// The model, such as `essence-2` or `auto` (2026). Default: the service's choice.
-    pub fn model(self, model: impl Into<String>) -> Self {
-        self.text("model", model)
-    }
-
-    /// The model's version, such as `v2` (2026).
-    pub fn version(self, version: impl Into<String>) -> Self {
-        self.text("version", version)
-    }
-
-    /// `16:9`, `9:16` or `1:1` (2026).
-    pub fn aspect_ratio(self, ratio: impl Into<String>) -> Self {
-        self.text("aspect_ratio", ratio)
-    }
-
-    /// `portrait` or `full_body` (2026).
-    pub fn framing(self, framing: impl Into<String>) -> Self {
-        self.text("framing", framing)
-    }
-
-    /// Whether the background is transparent (2026).
-    pub fn transparency(self, transparent: bool) -> Self {
-        self.set("transparency", Field::Json(Value::Bool(transparent)))
-    }
-
-    /// Your own identifier for the agent (2026). Default: the service's choice.
-    pub fn agent_id(self, agent_id: impl Into<String>) -> Self {
-        self.text("agent_id", agent_id)
-    }
-
-    /// The `Idempotency-Key`, 1 to 255 visible ASCII characters. Default: a new one for every call.
-    ///
-    /// For 24 hours the service of 2026 answers the same key with the first answer, and bills
-    /// nothing. The document of 2025 knows no such header.
-    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
-        self.idempotency_key = Some(key.into());
+    fn set(mut self, name: &'static str, field: Field) -> Self {
+        self.fields.insert(name, field);
         self
     }
 
-    /// A field the service has added since. One that has a setter is refused when sending.
-    pub fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.others.insert(name.into(), Field::Json(value.into()));
-        self
-    }
-
-    pub(crate) fn own_key(&self) -> Option<&String> {
-        self.idempotency_key.as_ref()
-    }
-
-    /// Opens what there is to send, or tells why it cannot be sent.
-    fn body(&self) -> Result<Body> {
-        if let Some(name) = self.others.keys().find(|name| FIELDS.contains(&name.as_str())) {
-            return Err(Error::invalid(format!(
-                "field(\"{name}\", ..) clashes with the setter of that name: use that"
-            )));
-        }
-        if let Some(Field::Json(Value::String(id))) = self.fields.get("agent_id") {
-            // The id will have to go into the path of a status, after the generate is paid.
-            status::path(id)?;
-        }
-        Body::new(self.fields())
+    pub(crate) fn own_key(&self) -> Option<&str> {
+        self.idempotency_key.as_deref()
     }
 
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &Field)> {
-        let others = self.others.iter().map(|(name, field)| (name.as_str(), field));
-        self.fields.iter().map(|(name, field)| (*name, field)).chain(others)
+        let fields = self.fields.iter().map(|(name, field)| (*name, field));
+        let others = self.others.iter().map(|(name, field)| (&**name, field));
+        fields.chain(others)
+    }
+
+    fn own_agent_id(&self) -> Option<&str> {
+        match self.fields.get("agent_id") {
+            Some(Field::Json(Value::String(id))) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// Opens what is to be sent, or says why it cannot be sent.
+    fn body(&self, service_is_local: bool) -> Result<Body> {
+        for name in self.others.keys() {
+            if SETTERS.split(' ').any(|setter| setter == name) {
+                let what = format!("field(\"{name}\", ..) has a setter of that name: use it");
+                return Err(Error::invalid(what));
+            }
+        }
+        if let Some(id) = self.own_agent_id() {
+            // A status request will need the id, after the agent is paid for.
+            status::path(id)?;
+        }
+        Body::new(self.fields(), service_is_local)
     }
 }
 
-/// The service's answer to a generate: the agent it has begun to make.
+/// The service's response to a generate request: the agent that it is creating.
 ///
-/// Deserializing needs `agent_id` and `idempotency_key`; anything undocumented is in
+/// Deserializing needs `agent_id` and `idempotency_key`. Undocumented fields are in
 /// [`extra`](Generation::extra).
 ///
 /// ```
 /// use bithuman::{Generation, serde_json};
 ///
-/// let kept = r#"{"agent_id": "A91XMB7113", "status": "processing", "idempotency_key": "k", "replayed": false}"#;
-/// let started: Generation = serde_json::from_str(kept)?;
-/// assert_eq!(started.agent_id, "A91XMB7113");
+/// let saved = r#"{"agent_id": "A91XMB7113", "idempotency_key": "k", "replayed": false}"#;
+/// let generation: Generation = serde_json::from_str(saved)?;
+/// assert_eq!(generation.agent_id, "A91XMB7113");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Generation {
-    /// The new agent's identifier: what [`Api::status`] and [`Api::wait`] ask for.
+    /// The agent's identifier, for [`Api::status`] and [`Api::wait`].
     pub agent_id: String,
-    /// Where the generation stands.
+    /// The state of the generation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Status>,
     /// The service's message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The `Idempotency-Key` the request went with.
+    /// The `Idempotency-Key` of the request.
     pub idempotency_key: String,
-    /// Whether this is the answer to an earlier request with the same key, so that nothing was
-    /// billed now.
+    /// Whether the service repeated its response to an earlier request with this key, so that
+    /// nothing was billed now.
     pub replayed: bool,
-    /// Everything else the service sent.
+    /// Every other field the service sent, up to 64 KiB of JSON.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
 impl Generation {
-    /// `None` if there is no id.
-    fn from_map(mut map: Map<String, Value>, idempotency_key: String, replayed: bool) -> Option<Self> {
-        Some(Generation {
-            agent_id: take(&mut map, "agent_id").filter(|id: &String| !id.is_empty())?,
-            status: take(&mut map, "status"),
-            message: take(&mut map, "message"),
+    /// A response from which only the ids are known.
+    pub(crate) fn named(agent_id: String, idempotency_key: String) -> Self {
+        Generation::from_fields(Fields::default(), agent_id, idempotency_key)
+    }
+
+    fn from_fields(mut fields: Fields, agent_id: String, idempotency_key: String) -> Self {
+        let replayed = fields.get("replayed") == Some("true");
+        for name in ["agent_id", "success", "idempotency_key", "replayed"] {
+            fields.remove(name);
+        }
+        Generation {
+            agent_id,
+            status: fields.take_text("status").map(Status::from),
+            message: fields.take_text("message"),
             idempotency_key,
             replayed,
-            extra: map,
-        })
+            extra: fields.extra(),
+        }
+    }
+}
+
+impl Error {
+    /// An error after an agent was accepted, which the service may not know, or no URL can carry.
+    pub(crate) fn paid_for(self, generation: &Generation) -> Self {
+        let error = self.key(&generation.idempotency_key);
+        match error.billing() {
+            Billing::Billed | Billing::Refunded => error,
+            _ => error
+                .agent(&generation.agent_id)
+                .billing_is(Billing::Billed),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Generation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut map = Map::deserialize(deserializer)?;
-        let replayed = take(&mut map, "replayed").unwrap_or_default();
-        take(&mut map, "idempotency_key")
-            .and_then(|key| Generation::from_map(map, key, replayed))
-            .ok_or_else(|| serde::de::Error::custom("a generation needs the strings agent_id and idempotency_key"))
+        let json = json::reread(deserializer)?;
+        let fields = Fields::parse(&json);
+        match (fields.id("agent_id"), fields.text("idempotency_key")) {
+            (Some(id), Some(key)) => Ok(Generation::from_fields(fields, id, key)),
+            _ => Err(de::Error::custom(
+                "a generation needs agent_id and idempotency_key",
+            )),
+        }
     }
 }
 
 impl Api {
-    /// Asks the service to make an agent: `POST /v1/agent/generate`. **This is billed.**
+    /// Creates an agent: `POST /v1/agent/generate`. **This is billed.**
     ///
-    /// Returns as soon as the service has named the agent; [`wait`](Api::wait) waits until it is
-    /// ready. Media are read, checked and encoded before and while they are sent.
+    /// Returns as soon as the service has named the agent. [`wait`](Api::wait) waits until it is
+    /// ready. Media files are opened and checked before anything is sent, then read and encoded
+    /// while they are sent.
     ///
-    /// It is sent again, up to [`retries`](crate::ApiBuilder::retries) times, only where that cannot
-    /// be a second generate: if it was not taken and the trouble may pass (no connection, a break in
-    /// mid-upload, 429, the service's own 503); and, with the same key, if it is unknown whether it
-    /// was taken and the service [honours keys](crate::ApiBuilder::idempotency_honored).
+    /// The request is retried up to [`max_retries`](crate::ApiBuilder::max_retries) times, only
+    /// where that cannot create a second agent: if it was not accepted and the error is transient,
+    /// or with the same key if it may have been accepted and the server
+    /// [honors](crate::ApiBuilder::honors_idempotency_keys) keys. A body over 1 MiB is preceded by
+    /// a free status request, so that a wrong secret costs no upload.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for what cannot be sent. Otherwise
+    /// [`Unauthorized`](ErrorKind::Unauthorized), [`PlanLimit`](ErrorKind::PlanLimit),
+    /// [`InsufficientBalance`](ErrorKind::InsufficientBalance),
+    /// [`NotFound`](ErrorKind::NotFound), [`Rejected`](ErrorKind::Rejected),
+    /// [`RateLimited`](ErrorKind::RateLimited), [`Service`](ErrorKind::Service),
+    /// [`Network`](ErrorKind::Network), [`Tls`](ErrorKind::Tls), [`Timeout`](ErrorKind::Timeout),
+    /// [`UnexpectedResponse`](ErrorKind::UnexpectedResponse) or [`ShutDown`](ErrorKind::ShutDown).
+    /// [`Error::billing`] says whether the agent was billed, and the error has the
+    /// [idempotency key](Error::idempotency_key).
     ///
     /// ```no_run
     /// use bithuman::{Api, GenerateRequest};
     ///
     /// let api = Api::from_env()?;
-    /// let started = api.generate(&GenerateRequest::new().prompt("You are a friendly assistant."))?;
-    /// println!("{}", started.agent_id);
+    /// let request = GenerateRequest::new()
+    ///     .prompt("You are a friendly assistant.")
+    ///     .model("essence-2");
+    /// println!("{}", api.generate(&request)?.agent_id);
     /// # Ok::<(), bithuman::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` for what cannot be sent, with no whole request sent; `ShutDown`; `Unauthorized`,
-    /// `InsufficientBalance`, `NotFound`, `Rejected`, `RateLimited`, `Service`, `Network`, `Tls`,
-    /// `Timeout` and `UnexpectedAnswer` as [`ErrorKind`](crate::ErrorKind) says. Each carries the
-    /// [idempotency key](Error::idempotency_key), and tells with
-    /// [`outcome_unknown`](Error::outcome_unknown) whether the service may have billed the call.
     pub fn generate(&self, request: &GenerateRequest) -> Result<Generation> {
-        self.generate_until(request, None)
+        let generation = self.submit(&mut self.prepare(request)?, None)?;
+        self.report_accepted(&generation);
+        Ok(generation)
     }
 
-    /// A generate with its resends, within a deadline.
-    pub(crate) fn generate_until(&self, request: &GenerateRequest, deadline: Option<Duration>) -> Result<Generation> {
-        let (text, mut body) = self.prepare(request)?;
-        let key = Key { text, is_kept: request.own_key().is_some(), sent_before: None };
-        self.submit(&key, &mut body, deadline)
-    }
-
-    /// The key to send with, and the body with everything opened.
-    pub(crate) fn prepare(&self, request: &GenerateRequest) -> Result<(String, Body)> {
-        let in_generate = |e: Error| e.with(|e| e.call = "generate");
+    /// Checks and opens everything that is to be sent.
+    pub(crate) fn prepare(&self, request: &GenerateRequest) -> Result<Submission> {
         let key = match request.own_key() {
-            Some(key) => check_key(key).map_err(in_generate)?,
-            None => mint_key(),
+            Some(key) => check_key(key)?.to_owned(),
+            None => retry::mint_key(),
         };
-        let mut body = request.body().map_err(|e| in_generate(e).with(|e| e.idempotency_key = Some(key.clone())))?;
-        body.meter = self.meter();
-        Ok((key, body))
+        let body = request.body(self.shared.transport.base().is_loopback);
+        let mut body = body.map_err(|error| error.call("generate").key(&key))?;
+        if let Some(hook) = &self.hook {
+            body.report_to(hook, &self.shared.clock);
+        }
+        Ok(Submission {
+            key,
+            key_is_kept: request.own_key().is_some(),
+            honors_keys: self.shared.honors_keys,
+            was_sent: false,
+            key_age: Duration::ZERO,
+            stopwatch: self.stopwatch(),
+            is_preflighted: false,
+            others_wait: false,
+            own_agent_id: request.own_agent_id().map(String::from),
+            body,
+            attempts: 0,
+            billing: Billing::NotBilled,
+            seen_agent_id: None,
+            broken_uploads: 0,
+        })
     }
 
-    /// Sends, and sends again where that cannot be a second generate.
-    pub(crate) fn submit(&self, key: &Key, body: &mut Body, deadline: Option<Duration>) -> Result<Generation> {
-        let honored = self.shared.idempotency_honored;
-        let since_now = self.age();
-        let age = || key.sent_before.unwrap_or_default().saturating_add(since_now());
-        let mut attempts = 0;
-        let mut unknown = key.sent_before.is_some();
+    /// Sends a generate request, and retries it where that cannot create a second agent.
+    pub(crate) fn submit(
+        &self,
+        submission: &mut Submission,
+        deadline: Option<Duration>,
+    ) -> Result<Generation> {
+        submission.body.set_deadline(&self.shared.clock, deadline);
+        if submission.body.len() > LARGE_BODY && !submission.is_preflighted {
+            // Anything but a refusal, the service's or a proxy's, says nothing of the upload.
+            if let Err(error) = self.preflight(deadline)
+                && (error.http_status().is_some() || error.kind() == ErrorKind::Unauthorized)
+            {
+                return Err(submission.error(error));
+            }
+        }
+        if submission.was_sent && !submission.key_is_good() {
+            return Err(submission.error(Error::new(ErrorKind::Receipt, KEY_TOO_OLD)));
+        }
         loop {
-            let started = self.shared.transport.post("/v1/agent/generate", body, &key.text, deadline, |answer| {
-                let mut fields = answer.json.clone();
-                // The last two are this crate's in a Generation; a service that echoes them says nothing new.
-                fields.retain(|name, _| !["success", "idempotency_key", "replayed"].contains(&name.as_str()));
-                Generation::from_map(fields, key.text.clone(), answer.head.is_replayed())
-                    .ok_or_else(|| answer.lacks("the answer names no agent"))
-            });
-            let Err(error) = started else { return started };
-            let kind = error.kind();
-            let error = error.with(|e| {
-                if e.attempts > 0 {
-                    // Once unknown, always unknown: a later attempt tells nothing of an earlier one.
-                    unknown |= retry::outcome_unknown(body.handed_over(), e.http_status, e.refused);
-                }
-                attempts += e.attempts;
-                (e.call, e.attempts, e.idempotency_key) = ("generate", attempts, Some(key.text.clone()));
-            });
-            // An upload that was too slow once will be again.
-            let too_slow = kind == ErrorKind::Timeout && body.sent() > 0 && !body.handed_over();
-            // Asked again after the sleep: a key grows old while the machine is suspended.
-            let may_resend = || kind.passes() && !too_slow && retry::may_resend(unknown, honored, age());
-            if !may_resend() || !self.pause(attempts, &error, deadline) || !may_resend() {
-                return Err(error.with(|e| {
-                    e.outcome_unknown = unknown;
-                    e.advice = ((kind.passes() || kind == ErrorKind::ShutDown) && !unknown)
-                        .then_some("it was not taken: send it again later")
-                        .or(e.advice);
-                    e.repeat_is_safe = !unknown || key.is_kept && retry::may_resend(true, honored, age());
-                }));
+            let error = match self.attempt(submission, deadline) {
+                Ok(generation) => return Ok(generation),
+                Err(error) => error,
+            };
+            submission.add(&error);
+            let error = error.call("generate").after(submission.attempts);
+            // Checked again after the delay: a key ages while the computer is suspended.
+            let is_retried = submission.may_retry(&error)
+                && self.sleep_before_retry(submission.attempts, &error, deadline)
+                && submission.may_retry(&error);
+            if !is_retried {
+                return Err(submission.error(error));
             }
         }
     }
-}
 
-/// The idempotency key of a generate, and its past.
-pub(crate) struct Key {
-    pub text: String,
-    /// Whether the same call again would go with the same key.
-    pub is_kept: bool,
-    /// How long ago an earlier call sent it first, whose outcome is unknown.
-    pub sent_before: Option<Duration>,
-}
+    /// Learns from one free request whether the service refuses the secret, the plan or the
+    /// account, and the time of its clock. The error has a status if it is a refusal.
+    pub(crate) fn preflight(&self, deadline: Option<Duration>) -> Result<Response> {
+        let path = "/v1/agent/status/preflight";
+        let response = self.shared.transport.send(path, None, deadline)?;
+        match (response.status, response.code().as_deref()) {
+            (401, _) | (403, Some("PLAN_REQUIRED" | "ACCOUNT_SUSPENDED")) => Err(response.error()),
+            _ => Ok(response),
+        }
+    }
 
-pub(crate) fn check_key(key: &str) -> Result<String> {
-    if (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()) {
-        Ok(key.into())
-    } else {
-        Err(Error::invalid("an idempotency key is 1 to 255 visible ASCII characters"))
+    /// Sends the request once. The error says whether it was billed, and has the agent that the
+    /// response names. It is retryable unless a replay would say the same.
+    fn attempt(
+        &self,
+        submission: &mut Submission,
+        deadline: Option<Duration>,
+    ) -> Result<Generation> {
+        let Submission { body, key, .. } = submission;
+        body.rewind();
+        let sent = self
+            .shared
+            .transport
+            .send(PATH, Some((body, key)), deadline);
+        let response = sent.map_err(|error| {
+            let attempt = Attempt {
+                fully_sent: error.attempts() > 0 && submission.body.fully_sent(),
+                ..Attempt::default()
+            };
+            error.billing_is(acceptance(attempt))
+        })?;
+        submission.parse(response).map_err(|error| error.after(1))
+    }
+
+    pub(crate) fn report_accepted(&self, generation: &Generation) {
+        self.report(|| Event::Accepted {
+            agent_id: generation.agent_id.clone(),
+            idempotency_key: generation.idempotency_key.clone(),
+            replayed: generation.replayed,
+        });
     }
 }
 
-/// A key nobody has used: 128 random bits.
-fn mint_key() -> String {
-    format!("bithuman-{:016x}{:016x}", retry::random(), retry::random())
+/// A generate request that is ready to be sent, and what is known after each attempt.
+pub(crate) struct Submission {
+    pub key: String,
+    /// The same call again would use the same key.
+    pub key_is_kept: bool,
+    honors_keys: bool,
+    /// An earlier call sent this key. What became of that is unknown.
+    pub was_sent: bool,
+    /// The age of the key when the stopwatch was started.
+    pub key_age: Duration,
+    pub stopwatch: Stopwatch,
+    /// The free request before it was made.
+    pub is_preflighted: bool,
+    /// Other processes wait while this one is sent.
+    pub others_wait: bool,
+    own_agent_id: Option<String>,
+    pub body: Body,
+    attempts: u32,
+    billing: Billing,
+    /// The agent that an error named, in this call or an earlier one.
+    pub seen_agent_id: Option<String>,
+    broken_uploads: u32,
+}
+
+impl Submission {
+    fn key_age(&self) -> Duration {
+        self.key_age.saturating_add(self.stopwatch.elapsed())
+    }
+
+    /// Whether the same call again would send a key that the service knows.
+    pub fn key_is_good(&self) -> bool {
+        self.key_is_kept && retry::is_safe(true, self.honors_keys, self.key_age())
+    }
+
+    fn billing(&self) -> Billing {
+        match self.billing {
+            Billing::NotBilled if self.was_sent => Billing::Unknown,
+            billing => billing,
+        }
+    }
+
+    /// Whether the upload began in the last attempt, and did not end.
+    fn broke_off(&self) -> bool {
+        self.body.sent > 0 && !self.body.fully_sent()
+    }
+
+    /// Notes what an attempt came to.
+    fn add(&mut self, error: &Error) {
+        self.attempts += error.attempts();
+        // A later attempt says nothing of an earlier one that may have been accepted.
+        if error.billing() != Billing::NotBilled {
+            self.billing = error.billing();
+        }
+        if self.seen_agent_id.is_none() {
+            self.seen_agent_id = error.agent_id().map(String::from);
+        }
+        if self.broke_off() && self.body.len() > LARGE_BODY {
+            self.broken_uploads += 1;
+        }
+    }
+
+    fn may_retry(&self, error: &Error) -> bool {
+        // An upload that was too slow once will be too slow again.
+        let is_too_slow = self.broke_off() && error.kind() == ErrorKind::Timeout;
+        let is_too_long = self.others_wait && error.retry_after() > Some(retry::LONGEST_DELAY);
+        if is_too_slow || is_too_long || self.broken_uploads > 1 || !error.is_retryable() {
+            return false;
+        }
+        match self.billing() {
+            Billing::NotBilled => retry::is_safe(false, self.honors_keys, self.key_age()),
+            Billing::Unknown => retry::is_safe(true, self.honors_keys, self.key_age()),
+            _ => false,
+        }
+    }
+
+    /// The error of a call that ends before its first attempt.
+    pub fn unsent(&self, error: Error) -> Error {
+        self.error(error)
+    }
+
+    /// The error of the call: what is known, and what to do.
+    fn error(&self, error: Error) -> Error {
+        let (kind, billing) = (error.kind(), self.billing());
+        let is_final = kind.is_transient() && !error.is_retryable();
+        let is_too_large =
+            self.broken_uploads > 1 || (self.broke_off() && kind == ErrorKind::Timeout);
+        let is_safe = match billing {
+            Billing::NotBilled => !is_too_large,
+            _ => self.key_is_good(),
+        };
+        let key = &self.key;
+        let error = error.call("generate").key(key).billing_is(billing);
+        let mut error = error.repeat_is_safe(!is_final && is_safe);
+        if let Some(id) = &self.seen_agent_id {
+            error = error.agent(id);
+        }
+        let check = "the request may have been accepted and billed: check";
+        let advice = match (billing, &self.seen_agent_id) {
+            (Billing::Billed, _) => {
+                return error.advice("the agent was accepted and billed: call wait");
+            }
+            (Billing::Unknown, Some(_)) => format!("{check} this agent before retrying"),
+            (Billing::Unknown, None) if is_final => format!("{check} your account for a new agent"),
+            (Billing::Unknown, None) => format!(
+                "{check} your account before retrying, or retry with idempotency key {key} if the \
+                 server supports it"
+            ),
+            _ if is_too_large => "not billed, try smaller media files".into(),
+            _ if kind.is_transient() => "not billed, try again later".into(),
+            _ if kind == ErrorKind::InvalidInput => String::new(),
+            _ => "not billed".into(),
+        };
+        error.and_advice(&advice)
+    }
+
+    /// Reads the response.
+    fn parse(&self, response: Response) -> Result<Generation> {
+        let fields = response.fields();
+        let in_data = fields.object("data").id("agent_id");
+        let documented = fields.id("agent_id").or(in_data);
+        let scanned = || json::scan_for_agent_id(&response.body);
+        let named = documented.clone().or_else(scanned);
+        let is_new = named.is_some() && named != self.own_agent_id;
+        let mut billing = acceptance(Attempt {
+            fully_sent: true,
+            status: Some(response.status),
+            success_is_false: fields.says_failure(),
+            code: response.code().as_deref(),
+            names_agent: named.is_some(),
+            names_new_agent: is_new,
+        });
+        // What a scan finds in a text that cannot be read may be about something else.
+        let is_scanned = fields.get("success").is_none();
+        if billing == Billing::Billed && is_scanned && json::scan_for_failure(&response.body) {
+            billing = Billing::Unknown;
+        }
+        if let (Billing::Billed, Some(id)) = (billing, documented) {
+            let mut generation = Generation::from_fields(fields, id, self.key.clone());
+            let replayed = response.header("idempotency-replayed").unwrap_or_default();
+            generation.replayed = replayed.eq_ignore_ascii_case("true");
+            return Ok(generation);
+        }
+        let is_good = response.is_success() && !fields.says_failure();
+        let is_final = is_good && response.is_whole() && named.is_none();
+        let mut error = match (is_good, &named) {
+            (true, Some(_)) => {
+                response.missing("the response names an agent in an unexpected place")
+            }
+            (true, None) => response.missing("the response names no agent"),
+            (false, _) => response.error(),
+        };
+        // In an error, the agent that the request itself named proves nothing.
+        if let Some(id) = named.filter(|_| is_new || billing == Billing::Billed) {
+            error = error.agent(&id);
+        }
+        Err(error.billing_is(billing).repeat_is_safe(!is_final))
+    }
+}
+
+pub(crate) fn check_key(key: &str) -> Result<&str> {
+    let what = "an idempotency key is 1 to 255 visible ASCII characters";
+    let error = match key.chars().find(|c| !c.is_ascii_graphic()) {
+        Some(c) => Error::invalid(format!("{what}: this one contains {}", describe_char(c))),
+        None if (1..=255).contains(&key.len()) => return Ok(key),
+        None => Error::invalid(format!("{what}: this one has {}", key.len())),
+    };
+    Err(error.call("generate"))
 }

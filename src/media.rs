@@ -1,21 +1,23 @@
-use std::fmt;
-use std::path::PathBuf;
-use std::sync::Arc;
+//! An image, a video or a voice for a request.
+
+use std::{fmt, path::PathBuf, sync::Arc};
 
 use crate::error::{Error, Result};
+use crate::text::{describe_char, hidden_char};
+use crate::url::{host_and_port, is_loopback};
 
-/// A picture, a video or a voice for a [`GenerateRequest`](crate::GenerateRequest).
+/// An image, a video or a voice for a [`GenerateRequest`](crate::GenerateRequest).
 ///
 /// A clone shares the content. `Debug` shows the kind and the length or path, never the content.
 ///
 /// ```
 /// use bithuman::Media;
 ///
-/// let by_link = Media::url("https://example.com/artwork.jpg");
-/// let from_disk = Media::file("portrait.jpg");
-/// let from_memory = Media::bytes(vec![0xff, 0xd8, 0xff]);
-/// let encoded_before = Media::base64("/9j/4AAQ");
-/// assert_eq!(format!("{from_memory:?}"), "Media::bytes(3 bytes)");
+/// let linked = Media::url("https://example.com/artwork.jpg");
+/// let on_disk = Media::file("portrait.jpg");
+/// let in_memory = Media::bytes(vec![0xff, 0xd8, 0xff]);
+/// let encoded = Media::base64("/9j/4AAQ");
+/// assert_eq!(format!("{in_memory:?}"), "Media::bytes(3 bytes)");
 /// ```
 #[derive(Clone)]
 pub struct Media(pub(crate) Source);
@@ -29,24 +31,42 @@ pub(crate) enum Source {
 }
 
 impl Media {
-    /// A medium the service fetches itself. The URL must be http or https.
+    /// Returns media that the service fetches from a URL, http or https.
+    ///
+    /// A URL on localhost is refused, unless the base URL is on localhost too.
+    ///
+    /// ```
+    /// let media = bithuman::Media::url("https://example.com/artwork.jpg");
+    /// ```
     pub fn url(url: impl Into<String>) -> Self {
         Media(Source::Url(url.into()))
     }
 
-    /// A file on this machine, read when the request is sent and base64-encoded on the way.
+    /// Returns media from a local file, read and base64-encoded while the request is sent.
     ///
     /// It must be a regular file, not empty, and must not change while it is sent.
+    ///
+    /// ```
+    /// let media = bithuman::Media::file("portrait.jpg");
+    /// ```
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Media(Source::File(path.into()))
     }
 
-    /// Content in memory, base64-encoded on the way.
+    /// Returns media from memory, base64-encoded while the request is sent.
+    ///
+    /// ```
+    /// let media = bithuman::Media::bytes(std::fs::read("Cargo.toml").unwrap());
+    /// ```
     pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
         Media(Source::Bytes(Arc::new(bytes.into())))
     }
 
-    /// Content that is base64 already, or a data URI. It is sent as it is.
+    /// Returns media from base64 text or a `data:` URL, sent unchanged.
+    ///
+    /// ```
+    /// let media = bithuman::Media::base64("/9j/4AAQ");
+    /// ```
     pub fn base64(text: impl Into<String>) -> Self {
         Media(Source::Base64(Arc::new(text.into())))
     }
@@ -63,19 +83,40 @@ impl fmt::Debug for Media {
     }
 }
 
-/// Refuses what the service could not fetch: the call is paid before it would find out.
-pub(crate) fn check_url(url: &str) -> Result<()> {
-    let rest = ["http://", "https://"].iter().find_map(|scheme| {
-        let (start, rest) = url.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then_some(rest)
-    });
-    let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
-    match host {
-        None => Err(Error::invalid("a media URL must begin with http:// or https://; a file goes with Media::file")),
-        Some("") => Err(Error::invalid("a media URL must name a host")),
-        Some(_) if url.chars().any(|c| c.is_whitespace() || c.is_control()) => {
-            Err(Error::invalid("a media URL must not contain white space: write a space as %20"))
-        }
-        Some(_) => Ok(()),
+/// Refuses a URL that the service could not fetch: the request is billed before it would find out.
+pub(crate) fn check_url(url: &str, service_is_local: bool) -> Result<()> {
+    let Some((host, _)) = host_and_port(url) else {
+        let what = "a media URL begins with http:// or https://; use Media::file for a file";
+        return Err(Error::invalid(what));
+    };
+    if host.is_empty() {
+        return Err(Error::invalid("the media URL has no host"));
     }
+    if let Some(c) = hidden_char(url).or(url.contains(' ').then_some(' ')) {
+        let name = describe_char(c);
+        let what = format!("the media URL contains {name}: remove or percent-encode it");
+        return Err(Error::invalid(what));
+    }
+    let name = host.trim_end_matches('.');
+    if (is_loopback(name) || name.ends_with(".localhost") || matches!(name, "0.0.0.0" | "::"))
+        && !service_is_local
+    {
+        let what = format!("the service cannot fetch a media URL on {host}; use Media::file");
+        return Err(Error::invalid(what));
+    }
+    Ok(())
 }
+
+/// Whether a base64 text has no content: an empty `data:` URL is empty media too.
+pub(crate) fn is_empty_base64(text: &str) -> bool {
+    let mut content = text.trim();
+    let scheme = content.get(..5).unwrap_or_default();
+    if scheme.eq_ignore_ascii_case("data:") {
+        (_, content) = content.split_once(',').unwrap_or_default();
+    }
+    content.trim().is_empty()
+}
+
+#[cfg(test)]
+#[path = "../tests/unit/media.rs"]
+mod tests;

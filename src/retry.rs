@@ -1,70 +1,102 @@
-//! Pure decisions: was a generate taken, may it be sent again, and when.
+//! Pure rules: how long to wait before a retry, and when a retry of a generate request is safe.
 
-use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::process;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{collections::hash_map::RandomState, ops::RangeInclusive, process};
 
-/// The longest wait before a resend where there is no deadline.
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
-
-/// Was the generate taken? The one place that tells, for every way an attempt can fail: `false` if it
-/// was not, `true` if that is unknown. (An answer that names the agent is no failure.)
-///
-/// `handed_over`: the whole body left this crate. `status`: of the answer, if one came. `refused`: its
-/// body is the service's own refusal, `"success": false` on a 2xx or an error with a code on another
-/// status; a gateway writes neither.
-pub(crate) fn outcome_unknown(handed_over: bool, status: Option<u16>, refused: bool) -> bool {
-    match status {
-        _ if !handed_over => false,
-        Some(408) => true,
-        Some(300..=499) => false,
-        Some(200..=299 | 503) => !refused,
-        _ => true,
-    }
-}
+/// The longest wait before a retry where there is no deadline, or where others wait.
+pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(60);
 
 /// The service remembers a key for 24 h. This leaves it an hour for the request to arrive.
-const KEY_LIFE: Duration = Duration::from_secs(23 * 60 * 60);
+const KEY_LIFETIME: Duration = Duration::from_secs(23 * 60 * 60);
 
-/// Whether sending the same generate once more cannot be a second one: it was not taken, or the
-/// service answers a key it knows with its first answer, and still knows this one.
-pub(crate) fn may_resend(outcome_unknown: bool, honored: bool, key_age: Duration) -> bool {
-    (!outcome_unknown || honored) && key_age < KEY_LIFE
+/// Whether a retry of a generate request cannot be billed again: the earlier one was not accepted,
+/// or the service knows its key and returns the first response.
+pub(crate) fn is_safe(acceptance_unknown: bool, keys_honored: bool, key_age: Duration) -> bool {
+    (!acceptance_unknown || keys_honored) && key_age < KEY_LIFETIME
 }
 
-/// When to send again after so many failures: `Retry-After` is a floor to the backoff. `None` if that
-/// would pass what is left of the deadline, or a minute where there is none.
-pub(crate) fn delay(failures: u32, retry_after: Option<Duration>, left: Option<Duration>) -> Option<Duration> {
+/// The wait before a retry after this many failures: the backoff, and at least `Retry-After`.
+///
+/// `None` if that would pass what remains until the deadline, or a minute where there is none.
+pub(crate) fn delay(
+    failures: u32,
+    retry_after: Option<Duration>,
+    remaining: Option<Duration>,
+) -> Option<Duration> {
     let delay = backoff(failures, random()).max(retry_after.unwrap_or_default());
-    left.map_or(delay <= LONGEST_DELAY, |left| delay < left).then_some(delay)
+    let is_in_time = match remaining {
+        Some(remaining) => delay < remaining,
+        None => delay <= LONGEST_DELAY,
+    };
+    is_in_time.then_some(delay)
 }
 
 /// Full jitter: between nothing and a limit that doubles from 0.5 s to 30 s.
 pub(crate) fn backoff(failures: u32, random: u64) -> Duration {
-    let limit = Duration::from_millis(500).saturating_mul(1 << failures.min(16)).min(Duration::from_secs(30));
+    let doubled = Duration::from_millis(500).saturating_mul(1 << failures.min(16));
+    let limit = doubled.min(Duration::from_secs(30));
     limit.mul_f64(random as f64 / u64::MAX as f64)
 }
 
-/// `Retry-After` in seconds or fractions of one, to the millisecond; a date or nonsense is none.
+/// Parses `Retry-After` in seconds or fractions of one, to the millisecond. A date is ignored.
 ///
-/// By hand: the standard library's tables for floating-point numbers are 15 KB of a small program.
+/// By hand: the standard library's tables for parsing floating-point numbers add 15 KB to a small
+/// program.
 pub(crate) fn parse_retry_after(text: &str) -> Option<Duration> {
-    let (seconds, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
-    if seconds.len() + fraction.len() == 0 || !seconds.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit()) {
+    let text = text.trim();
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let is_digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if seconds.len() + fraction.len() == 0 || !is_digits(seconds) || !is_digits(fraction) {
         return None;
     }
-    let seconds = format!("0{seconds}").parse().ok()?;
-    let millis: String = fraction.chars().chain("000".chars()).take(3).collect();
-    Some(Duration::from_secs(seconds).saturating_add(Duration::from_millis(millis.parse().ok()?)))
+    let seconds = format!("0{seconds}").parse().unwrap_or(u64::MAX);
+    let millis = format!("{fraction}000").get(..3)?.parse().ok()?;
+    Some(Duration::from_secs(seconds).saturating_add(Duration::from_millis(millis)))
 }
 
-/// A random number: the standard library seeds its hashers from the system's randomness, once per
-/// thread. So the rest tells the processes of a fork apart, and the copies of a virtual machine.
+/// Parses a `Date`, as the time since 1970. Only the form that servers write today is known:
+/// `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub(crate) fn parse_date(text: &str) -> Option<Duration> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let words: Vec<&str> = text.trim().split([' ', ':']).collect();
+    let [_, day, month, year, hour, minute, second, "GMT"] = words[..] else {
+        return None;
+    };
+    let number = |text: &str, range: RangeInclusive<u64>| {
+        let is_digits = text.bytes().all(|b| b.is_ascii_digit());
+        let number = text.parse().ok().filter(|_| is_digits)?;
+        range.contains(&number).then_some(number)
+    };
+    let month = MONTHS.iter().position(|name| *name == month)? as u64;
+    let day = number(day, 1..=31)?;
+    let year = number(year, 1970..=9999)?;
+    // Counted from March, so that a leap day is the last day of its year.
+    let (year, month) = (year - u64::from(month < 2), (month + 10) % 12);
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day;
+    let days = days.checked_sub(DAYS_TO_1970)?;
+    let hours = days * 24 + number(hour, 0..=23)?;
+    let minutes = hours * 60 + number(minute, 0..=59)?;
+    Some(Duration::from_secs(minutes * 60 + number(second, 0..=60)?))
+}
+
+/// From the first of March of the year 0.
+const DAYS_TO_1970: u64 = 719_469;
+
+/// Mints an idempotency key that nobody has used: 128 random bits.
+pub(crate) fn mint_key() -> String {
+    format!("bithuman-{:016x}{:016x}", random(), random())
+}
+
+/// A random number. The standard library seeds its hashers from the system's randomness once for
+/// each thread; process and time tell forks and copies of a virtual machine apart.
 pub(crate) fn random() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let mut hasher = RandomState::new().build_hasher();
     hasher.write_u32(process::id());
-    hasher.write_u128(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos());
+    hasher.write_u128(now.unwrap_or_default().as_nanos());
     hasher.finish()
 }
 

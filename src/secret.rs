@@ -1,106 +1,87 @@
-use std::mem;
+//! The API secret, which leaves its type in one request header and nowhere else.
 
-use serde_json::{Map, Value};
-use ureq::http::HeaderValue;
+use std::sync::Arc;
 
-use crate::error::{Context, Error, Result};
+use crate::{config::Setting, error::Result, text::describe_char};
 
-/// Answers that are data keep every word shorter than this, whatever the secret: a short one may
-/// be part of any URL or sentence.
-const SHORTEST_IN_DATA: usize = 8;
+/// A shorter secret may be part of any word, and is not masked.
+const SHORTEST_MASKED: usize = 8;
 
 const MASK: &str = "[secret]";
 
-/// How much of the service's text an error keeps, in characters.
-const EXCERPT: usize = 512;
-
-/// The API secret. It leaves this type in one request header and nowhere else.
+#[derive(Clone, Default)]
 pub(crate) struct Secret {
-    text: String,
-    /// As JSON may write it inside a string, where that differs.
-    escaped: Vec<String>,
-    header: HeaderValue,
+    /// First the secret, then as JSON may write it inside a string.
+    forms: Arc<[String]>,
 }
 
 impl Secret {
-    /// Refuses what no header can carry, without showing it.
-    pub fn new(text: String) -> Result<Self> {
+    /// Refuses what no header can carry and what cannot be meant, without showing it.
+    pub fn new(setting: &Setting) -> Result<Self> {
+        let text = setting.checked()?;
         if text.is_empty() {
-            return Err(Error::invalid("the API secret is empty: get one from imaginex.bithuman.ai"));
+            return Err(setting.error("is empty: set it to your API secret"));
         }
-        match HeaderValue::from_str(&text) {
-            Ok(mut header) if text.bytes().all(|b| b.is_ascii_graphic()) => {
-                header.set_sensitive(true);
-                let quoted = serde_json::to_string(&text).unwrap_or_default();
-                let inner = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or_default();
-                // Some writers escape the slash too.
-                let mut escaped = vec![inner.replace('/', "\\/"), inner.into()];
-                escaped.retain(|escaped| *escaped != text);
-                Ok(Secret { text, escaped, header })
-            }
-            _ => Err(Error::invalid(
-                "the API secret has a space, a line break or another character that no header can carry: trim it",
-            )),
+        if let Some(c) = text.chars().find(|c| !c.is_ascii_graphic()) {
+            let what = format!("contains {}, which no secret has", describe_char(c));
+            return Err(setting.error(&what));
         }
-    }
-
-    pub fn header(&self) -> HeaderValue {
-        self.header.clone()
-    }
-
-    /// Masks the secret in the service's part of an error, and cuts what is longer than of use: in this
-    /// order, or a part of the secret could stay.
-    pub fn mask_error(&self, e: &mut Context) {
-        let texts = [&mut e.code, &mut e.message, &mut e.details, &mut e.request_id];
-        for text in texts.into_iter().flatten().chain([&mut e.what]) {
-            *text = self.mask(text);
-            if let Some((end, _)) = text.char_indices().nth(EXCERPT) {
-                text.truncate(end);
-            }
+        let is_in = |start, end| text.starts_with(start) && text.ends_with(end);
+        let is_placeholder = is_in("<", ">") || is_in("{{", "}}") || is_in("%", "%");
+        if is_placeholder || text.starts_with('$') || text.starts_with("BITHUMAN_API_SECRET=") {
+            return Err(setting.error("is not a secret but a placeholder or an assignment"));
         }
-    }
-
-    fn mask(&self, text: &str) -> String {
-        let masked = text.replace(&self.text, MASK);
-        self.escaped.iter().fold(masked, |masked, escaped| masked.replace(escaped, MASK))
-    }
-
-    /// Masks the secret in an answer's data. An agent id is left whole: it must not be lost.
-    pub fn mask_fields(&self, fields: &mut Map<String, Value>) {
-        if fields.keys().any(|name| self.is_in_data(name)) {
-            for (name, value) in mem::take(fields) {
-                fields.insert(self.mask(&name), value);
-            }
+        if text.contains("://") || text.starts_with("api-secret:") {
+            return Err(setting.error("is not a secret but a URL or a header"));
         }
-        for (_, value) in fields.iter_mut().filter(|(name, _)| *name != "agent_id") {
-            self.mask_value(value);
+        if text.ends_with([';', ',']) || text.ends_with("\\n") || text.ends_with("\\r") {
+            return Err(setting.error("ends in a separator or an escape: remove it"));
         }
+        let quoted = serde_json::to_string(text).unwrap_or_default();
+        let escaped = quoted.trim_matches('"');
+        // Some JSON writers escape the slash too.
+        let forms = [text.into(), escaped.into(), escaped.replace('/', "\\/")].into();
+        Ok(Secret { forms })
     }
 
-    /// Whether JSON that is data has the secret in it, or escapes that may hide a character of it: those
-    /// of visible ASCII.
-    pub fn may_be_in(&self, json: &str) -> bool {
-        // The standard library looks for up to 32 bytes with vector instructions, but not for where.
-        let start = self.text.get(..32).unwrap_or(&self.text);
-        let by_number = |(at, _)| matches!(json.as_bytes().get(at + 4), Some(b'2'..=b'7'));
-        let by_backslash = [('"', "\\\""), ('\\', "\\\\"), ('/', "\\/")];
-        let by_backslash = by_backslash.iter().filter(|(plain, _)| self.text.contains(*plain));
-        self.text.len() >= SHORTEST_IN_DATA
-            && (json.contains(start)
-                || json.contains("\\u00") && json.match_indices("\\u00").any(by_number)
-                || by_backslash.into_iter().any(|(_, escape)| json.contains(escape)))
+    /// The secret itself, for the header.
+    pub fn expose(&self) -> &str {
+        self.forms.first().map(String::as_str).unwrap_or_default()
     }
 
-    fn is_in_data(&self, text: &str) -> bool {
-        self.text.len() >= SHORTEST_IN_DATA && text.contains(&self.text)
-    }
-
-    fn mask_value(&self, value: &mut Value) {
-        match value {
-            Value::String(text) if self.is_in_data(text) => *text = self.mask(text),
-            Value::Array(items) => items.iter_mut().for_each(|item| self.mask_value(item)),
-            Value::Object(fields) => self.mask_fields(fields),
-            _ => {}
+    /// Replaces the secret in text of the service's that goes into an error.
+    pub fn mask(&self, text: &str) -> String {
+        if self.expose().len() < SHORTEST_MASKED {
+            return text.into();
         }
+        let mut masked = unescape(text);
+        if !masked.contains(self.expose()) {
+            masked = text.into();
+        }
+        for form in &*self.forms {
+            masked = masked.replace(form, MASK);
+        }
+        masked
     }
 }
+
+/// Replaces the escapes of JSON that stand for visible ASCII characters: any may be written so.
+fn unescape(text: &str) -> String {
+    let mut parts = text.split("\\u00");
+    let mut unescaped = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (hex, rest) = part.split_at_checked(2).unwrap_or_default();
+        if let Ok(byte @ b'!'..=b'~') = u8::from_str_radix(hex, 16) {
+            unescaped.push(byte.into());
+            unescaped += rest;
+        } else {
+            unescaped += "\\u00";
+            unescaped += part;
+        }
+    }
+    unescaped
+}
+
+#[cfg(test)]
+#[path = "../tests/unit/secret.rs"]
+mod tests;

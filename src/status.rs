@@ -1,101 +1,114 @@
+//! `GET /v1/agent/status/{agent_id}`: the request, its response, and the call.
+
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::Value;
-
-use crate::agent::Agent;
-use crate::answer::Answer;
-use crate::api::Api;
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
-
-/// The answer to a status as it should be.
-#[derive(Deserialize)]
-struct Told {
-    success: Option<bool>,
-    data: Agent,
-}
+use crate::error::{Billing, Error, ErrorKind, Result};
+use crate::text::{describe_char, hidden_char};
+use crate::{agent::Agent, api::Api, event::Event, http::Response, url::path_segment};
 
 impl Api {
-    /// Asks once how an agent is: `GET /v1/agent/status/{agent_id}`.
+    /// Returns the agent's status.
     ///
-    /// A generation that failed is an answer, not an error: see [`Agent::is_failed`]. Trouble that may
-    /// pass (no connection, 408, 425, 429, 5xx) is tried again up to
-    /// [`retries`](crate::ApiBuilder::retries) times.
+    /// A failed generation is a result, not an error: see [`Agent::is_failed`]. Transient errors
+    /// (no connection, 408, 425, 429, 5xx) are retried up to
+    /// [`max_retries`](crate::ApiBuilder::max_retries) times.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for an id that is empty, `.`, `..`, or contains
+    /// a character that nobody sees. [`NotFound`](crate::ErrorKind::NotFound) for an agent that the
+    /// service does not know. Otherwise [`Unauthorized`](crate::ErrorKind::Unauthorized),
+    /// [`PlanLimit`](crate::ErrorKind::PlanLimit), [`RateLimited`](crate::ErrorKind::RateLimited),
+    /// [`Rejected`](crate::ErrorKind::Rejected), [`Service`](crate::ErrorKind::Service),
+    /// [`Network`](crate::ErrorKind::Network), [`Tls`](crate::ErrorKind::Tls), [`Timeout`](crate::ErrorKind::Timeout),
+    /// [`UnexpectedResponse`](crate::ErrorKind::UnexpectedResponse) or [`ShutDown`](crate::ErrorKind::ShutDown).
     ///
     /// ```no_run
     /// let api = bithuman::Api::from_env()?;
     /// println!("{}", api.status("A91XMB7113")?.status);
     /// # Ok::<(), bithuman::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// `InvalidInput` for an id that is empty, `.`, `..` or has control characters; `NotFound`,
-    /// `Unauthorized`, `RateLimited`, `Rejected`, `Service`, `Network`, `Tls`, `Timeout` and
-    /// `UnexpectedAnswer` as [`ErrorKind`](crate::ErrorKind) says. Each carries the agent id.
     pub fn status(&self, agent_id: &str) -> Result<Agent> {
         let mut attempts = 0;
         loop {
-            let polled = self.poll(agent_id, None);
-            let Err(error) = polled else { return polled };
+            let error = match self.poll(agent_id, None) {
+                Ok(agent) => return Ok(agent),
+                Err(error) => error.call("status"),
+            };
             attempts += error.attempts();
-            // A whole answer that makes no sense will make none the next time.
-            let makes_no_sense = error.kind() == ErrorKind::UnexpectedAnswer && error.http_status().is_some();
-            let passes = error.kind().passes() && !makes_no_sense;
-            let error = error.with(|e| e.attempts = attempts);
-            if !passes || !self.pause(attempts, &error, None) {
-                return Err(error.with(|e| e.advice = passes.then_some("this may pass: ask again later").or(e.advice)));
+            let error = error.after(attempts);
+            if !error.is_retryable() {
+                return Err(error);
+            }
+            if !self.sleep_before_retry(attempts, &error, None) {
+                return Err(error.and_advice("try again later"));
             }
         }
     }
 
-    /// One attempt, within a deadline.
+    /// Asks once for an agent's status, by a deadline. The error names the agent.
     pub(crate) fn poll(&self, agent_id: &str, deadline: Option<Duration>) -> Result<Agent> {
-        let quick = |body: &str| match serde_json::from_str(body) {
-            Ok(Told { success: None | Some(true), data }) => Some(data),
-            _ => None,
+        let path = path(agent_id)?;
+        let about_agent = |error: Error| match (error.kind(), error.http_status()) {
+            (ErrorKind::InvalidInput, _) => error,
+            // Nothing is known of an agent that the service does not know.
+            (_, Some(404)) => error.agent(agent_id).billing_is(Billing::Unknown),
+            _ => error.agent(agent_id).billing_is(Billing::Billed),
         };
-        let read = |answer: Answer| {
-            let mut data = answer.json.get("data").and_then(Value::as_object).cloned().unwrap_or_default();
-            if !data.get("agent_id").is_some_and(Value::is_string) {
-                data.insert("agent_id".into(), agent_id.into());
-            }
-            // By way of text: to decode from a value too would be a second decoder in every program.
-            let agent = serde_json::to_vec(&data).and_then(|data| serde_json::from_slice(&data));
-            agent.map_err(|_| {
-                answer.lacks("the answer does not tell the agent's status: ask again, or the service's support")
-            })
-        };
-        let agent = path(agent_id).and_then(|path| self.shared.transport.get(&path, deadline, quick, read));
-        let agent = agent.map_err(|error| {
-            error.with(|e| {
-                e.call = "status";
-                e.agent_id = Some(agent_id.into()).filter(|id: &String| !id.is_empty());
-                if e.kind == ErrorKind::NotFound && e.refused {
-                    e.what = "the service knows no such agent; is the id right, and of this account?".into();
-                }
-            })
-        })?;
-        self.report(|| Event::Polled { agent: Box::new(agent.clone()) });
+        let sent = self.shared.transport.send(&path, None, deadline);
+        let response = sent.map_err(about_agent)?;
+        let agent = parse(response, agent_id).map_err(|error| about_agent(error).after(1))?;
+        self.report(|| Event::Polled {
+            agent: Box::new(agent.clone()),
+        });
         Ok(agent)
     }
 }
 
-/// The id as one path segment, whatever is in it.
+/// Reads the response to a status request about this agent.
+fn parse(response: Response, agent_id: &str) -> Result<Agent> {
+    let fields = response.fields();
+    if !response.is_success() || fields.says_failure() {
+        return Err(match response.status {
+            404 => not_found(response.error()),
+            _ => response.error(),
+        });
+    }
+    let data = fields.object("data");
+    // A record that breaks off may lack what comes last. One that is too long to be read does too.
+    let is_usable = data.is_whole || response.is_too_long;
+    let named = data.id("agent_id").or(data.id("code"));
+    let named = named.unwrap_or(agent_id.into());
+    let Some(agent) = Agent::from_fields(data, named).filter(|_| is_usable) else {
+        return Err(response.missing("the response has no status of the agent"));
+    };
+    if agent.agent_id == agent_id {
+        return Ok(agent);
+    }
+    let other = response.quote(&agent.agent_id);
+    let what = format!("the service described agent {other} instead");
+    Err(Error::new(ErrorKind::UnexpectedResponse, what).repeat_is_safe(false))
+}
+
+/// A page of a gateway's says nothing about the agent.
+fn not_found(error: Error) -> Error {
+    if error.code().is_none() {
+        return error.what_is("no such agent, or not the service");
+    }
+    let error = error.what_is("the service knows no such agent");
+    error.advice("check the id, and that the agent is in this account")
+}
+
+/// The path of a status request: the id is one segment, whatever is in it.
 pub(crate) fn path(agent_id: &str) -> Result<String> {
-    match agent_id {
-        "" => return Err(Error::invalid("the agent id is empty")),
-        "." | ".." => return Err(Error::invalid("an agent id cannot be . or .., which a URL takes away")),
-        id if id.chars().any(char::is_control) => return Err(Error::invalid("the agent id has a control character")),
-        _ => {}
-    }
-    let mut path = String::from("/v1/agent/status/");
-    for byte in agent_id.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(byte as char),
-            _ => path += &format!("%{byte:02X}"),
-        }
-    }
-    Ok(path)
+    let what: String = match agent_id {
+        "" => "the agent id is empty".into(),
+        "." | ".." => "the agent id is . or .., which a URL removes".into(),
+        id if id.trim() != id => "the agent id has a blank at its start or end".into(),
+        id => match hidden_char(id) {
+            Some(c) => format!("the agent id contains {}: remove it", describe_char(c)),
+            None => return Ok(format!("/v1/agent/status/{}", path_segment(id))),
+        },
+    };
+    Err(Error::invalid(what).call("status"))
 }

@@ -1,24 +1,17 @@
-use std::fmt;
-use std::iter::FusedIterator;
-use std::time::Duration;
+//! Waiting for an agent: polls its status until the generation ends.
 
-use crate::agent::Agent;
-use crate::api::Api;
-use crate::error::{Error, ErrorKind, Result};
-use crate::event::Event;
-use crate::generate::GenerateRequest;
-use crate::retry;
+use std::{fmt, iter::FusedIterator, time::Duration};
 
-/// A last look at the agent is worth this much of the time that is left.
-const LAST_LOOK: Duration = Duration::from_secs(1);
+use crate::error::{Billing, Error, ErrorKind, Facts, Result};
+use crate::text::{excerpt, human_time};
+use crate::{agent::Agent, api::Api, event::Event, generate::GenerateRequest, retry};
 
-/// Nothing is lost where a wait ends and the generation does not.
-const GO_ON: &str = "wait for it again, which is not billed";
-const MEND_AND_GO_ON: &str = "mend that, and wait for it again, which is not billed";
+/// A last poll takes place this long before the deadline.
+const LAST_POLL: Duration = Duration::from_secs(1);
 
-/// How often in a row an agent may be unknown before it was first seen: the service that has just
-/// named it may take a moment to know it everywhere.
-const MAX_NOT_FOUND: u32 = 3;
+/// How long an agent may be unknown before it was first seen: the service that has just named it
+/// may take a moment to know it everywhere.
+const NOT_FOUND_GRACE: Duration = Duration::from_secs(60);
 
 /// How to wait for an agent.
 ///
@@ -26,9 +19,12 @@ const MAX_NOT_FOUND: u32 = 3;
 /// use std::time::Duration;
 /// use bithuman::Wait;
 ///
-/// let wait = Wait::new().interval(Duration::from_secs(10)).timeout(Duration::from_secs(4 * 60 * 60));
+/// let wait = Wait::new()
+///     .interval(Duration::from_secs(10))
+///     .timeout(Duration::from_secs(30 * 60));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct Wait {
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
@@ -39,37 +35,38 @@ impl Default for Wait {
     fn default() -> Self {
         Wait {
             interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(2 * 60 * 60),
+            timeout: Duration::from_secs(4 * 60 * 60),
             outage: Duration::from_secs(15 * 60),
         }
     }
 }
 
 impl Wait {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The time between two polls, more than zero. Default: 5 s, which the service asks for.
+    /// Sets the time between two polls, more than zero. Default: 5 s, as the service asks.
     pub fn interval(mut self, time: Duration) -> Self {
         self.interval = time;
         self
     }
 
-    /// The time for everything: with [`generate_and_wait`](Api::generate_and_wait) the upload too.
-    /// Default: 2 h. A server that stops reading in mid-upload can delay the end by as much as was
-    /// left, at most a minute.
+    /// Sets the time for the whole call: for [`generate_and_wait`](Api::generate_and_wait) the
+    /// upload included. A response that is awaited after a long upload can make the end late: see
+    /// [Threads](crate#threads).
     ///
-    /// The last poll comes about a second before the end, even if the interval is longer. A wait that
-    /// the service asks for and that would pass the end is not begun: the error comes at once.
+    /// The last poll takes place about a second before the end. If the service asks to wait beyond
+    /// the end, the call ends at once. Default: 4 h.
     pub fn timeout(mut self, time: Duration) -> Self {
         self.timeout = time;
         self
     }
 
-    /// How long polls may go on failing, with no good answer in between, before the wait ends with
-    /// their error; at once, if the service asks to wait longer than that. Default: 15 min.
+    /// Sets how long polls may fail in a row before the wait ends with their error.
+    ///
+    /// If the service asks to wait longer than that, the call ends at once. Default: 15 min.
     pub fn outage(mut self, time: Duration) -> Self {
         self.outage = time;
         self
@@ -77,58 +74,61 @@ impl Wait {
 
     pub(crate) fn check(&self) -> Result<()> {
         if self.interval.is_zero() {
-            return Err(Error::invalid("the interval of the Wait is zero: the service asks for 5 s"));
+            let what = "the interval must be more than zero: the service asks for 5 s";
+            return Err(Error::invalid(what).call("wait"));
         }
         Ok(())
     }
 
-    /// An error of a generate, where it was this wait's time that ran out.
-    pub(crate) fn ran_out(&self, error: Error) -> Error {
-        error.with(|e| {
-            if e.kind == ErrorKind::WaitTimedOut {
-                e.what = format!("no answer within the {:?} to wait: {}", self.timeout, e.what);
-            }
-        })
+    /// Says which time ran out, in an error of a generate request.
+    pub(crate) fn name_timeout(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::WaitTimedOut {
+            return error;
+        }
+        error.what_is(format!("no response within {}", human_time(self.timeout)))
     }
 }
 
 impl Api {
-    /// Polls until the agent is ready, and returns it: at once, and then every
+    /// Waits until the agent is ready, and returns it. Polls at once and then at every
     /// [`interval`](Wait::interval).
     ///
-    /// Trouble that passes (the network, 408, 425, 429, 5xx, an answer that makes no sense) is sat
-    /// out, backing off, for up to [`Wait::outage`]. So is "no such agent" before the first good
-    /// answer, three times.
+    /// Transient errors (the network, 408, 425, 429, 5xx, a response that makes no sense) are
+    /// retried through for up to [`Wait::outage`]. So is a 404 for 60 s, as long as there was no
+    /// good response.
+    ///
+    /// # Errors
+    ///
+    /// [`GenerationFailed`](ErrorKind::GenerationFailed), with the agent as
+    /// [`last_seen`](Error::last_seen), if the generation failed.
+    /// [`NotFound`](ErrorKind::NotFound) if the agent is unknown or was deleted.
+    /// [`WaitTimedOut`](ErrorKind::WaitTimedOut) after [`Wait::timeout`].
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for an interval of zero. Otherwise as
+    /// [`status`](Api::status). After any error but `GenerationFailed` and `NotFound`, `wait` can be
+    /// called again, for free.
     ///
     /// ```no_run
     /// use bithuman::{Api, ErrorKind, Wait};
     ///
     /// let api = Api::from_env()?;
     /// match api.wait("A91XMB7113", &Wait::new()) {
-    ///     Ok(agent) => println!("{:?}", agent.model_url),
+    ///     Ok(agent) => println!("{} is ready", agent.agent_id),
     ///     Err(error) if error.kind() == ErrorKind::GenerationFailed => println!("{error}"),
-    ///     Err(error) => return Err(error), // wait("A91XMB7113") can be called again
+    ///     Err(error) => return Err(error), // the generation may continue
     /// }
     /// # Ok::<(), bithuman::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`GenerationFailed`](ErrorKind::GenerationFailed) if the service says so;
-    /// [`WaitTimedOut`](ErrorKind::WaitTimedOut) after [`Wait::timeout`], which is no failure of the agent;
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a bad id or a zero interval; otherwise what
-    /// [`status`](Api::status) reports. Each carries the agent id and what was
-    /// [last seen](Error::last_seen).
     pub fn wait(&self, agent_id: &str, wait: &Wait) -> Result<Agent> {
         self.watch(agent_id, wait).finish()
     }
 
-    /// The polls of [`wait`](Api::wait), one by one: for progress, or to stop in between.
+    /// Returns an iterator over the polls of a [`wait`](Api::wait), for a caller that wants to see
+    /// each.
     ///
     /// # Errors
     ///
-    /// An error is the last item: those of [`wait`](Api::wait). But a generation that failed is no error
-    /// here: it is an agent that [`is_failed`](Agent::is_failed).
+    /// The iterator gives at most one error, as its last item: as [`wait`](Api::wait). A failed or
+    /// deleted agent is not an error here, but the last good item.
     ///
     /// ```no_run
     /// use bithuman::{Api, Wait};
@@ -141,46 +141,47 @@ impl Api {
     /// ```
     pub fn watch(&self, agent_id: &str, wait: &Wait) -> Watch {
         let deadline = self.shared.clock.now().saturating_add(wait.timeout);
-        Watch::new(self, agent_id, wait, deadline, Duration::ZERO)
+        Watch::new(self, agent_id, wait, deadline)
     }
 
-    /// [`generate`](Api::generate), **which is billed**, and [`wait`](Api::wait), with one
-    /// deadline over both. The first poll comes after one interval.
+    /// Creates an agent, **which is billed**, and waits until it is ready:
+    /// [`generate`](Api::generate) and [`wait`](Api::wait) with one deadline over both. The first
+    /// poll takes place after one interval.
+    ///
+    /// # Errors
+    ///
+    /// As [`generate`](Api::generate) and [`wait`](Api::wait). [`Error::billing`] says whether the
+    /// agent was billed. If it was, continue with [`wait`](Api::wait), which is free.
     ///
     /// ```no_run
     /// use bithuman::{Api, GenerateRequest, Wait};
     ///
-    /// let request = GenerateRequest::new().prompt("You are a friendly assistant.");
+    /// let request = GenerateRequest::new()
+    ///     .prompt("You are a friendly assistant.")
+    ///     .model("essence-2");
     /// let agent = Api::from_env()?.generate_and_wait(&request, &Wait::new())?;
     /// # Ok::<(), bithuman::Error>(())
     /// ```
-    ///
-    /// # Errors
-    ///
-    /// As [`generate`](Api::generate) and [`wait`](Api::wait). An error that carries an
-    /// [agent id](Error::agent_id) came after the service had taken the request: go on with
-    /// [`wait`](Api::wait), which is not billed.
     pub fn generate_and_wait(&self, request: &GenerateRequest, wait: &Wait) -> Result<Agent> {
-        let own_key = request.own_key();
-        wait.check()
-            .map_err(|error| error.with(|e| (e.call, e.idempotency_key) = ("generate_and_wait", own_key.cloned())))?;
+        wait.check()?;
         let deadline = self.shared.clock.now().saturating_add(wait.timeout);
-        let age = self.age();
-        let started = self.generate_until(request, Some(deadline)).map_err(|error| wait.ran_out(error))?;
-        Watch::new(self, &started.agent_id, wait, deadline, wait.interval).finish().map_err(|error| {
-            error.with(|e| {
-                e.idempotency_key = Some(started.idempotency_key);
-                // The same call again has the same key.
-                e.repeat_is_safe = own_key.is_some() && retry::may_resend(true, self.shared.idempotency_honored, age());
-            })
+        let mut submission = self.prepare(request)?;
+        let generation = self.submit(&mut submission, Some(deadline));
+        let generation = generation.map_err(|error| wait.name_timeout(error))?;
+        self.report_accepted(&generation);
+        let mut watch = Watch::new(self, &generation.agent_id, wait, deadline);
+        watch.pause.wanted = wait.interval;
+        watch.finish().map_err(|error| {
+            let error = error.paid_for(&generation);
+            error.repeat_is_safe(submission.key_is_good())
         })
     }
 }
 
-/// An agent on its way: the iterator of [`Api::watch`].
+/// The iterator of [`Api::watch`].
 ///
-/// Each item is an answered poll; the last is the agent's end, ready or failed, or else the only
-/// error. Between two items it sleeps; trouble that passes is not shown.
+/// Each item is a good poll. The last item is the end of the generation, or else the only error.
+/// Between two items it sleeps; transient errors are not shown.
 ///
 /// ```no_run
 /// use bithuman::{Api, Wait};
@@ -190,191 +191,268 @@ impl Api {
 /// println!("{:?}", first.map(|agent| agent.status));
 /// # Ok::<(), bithuman::Error>(())
 /// ```
+#[must_use]
 pub struct Watch {
     api: Api,
     agent_id: String,
     wait: Wait,
     deadline: Duration,
-    /// What the next poll waits for.
-    pause: Pause,
+    pub(crate) pause: Pause,
     last_seen: Option<Agent>,
-    trouble: Option<Trouble>,
-    not_found: u32,
+    first_not_found: Option<Duration>,
+    /// The polls that failed in a row: since when, and the last one's error.
+    failures: u32,
+    failing_since: Duration,
+    last_error: Option<Error>,
     polls: u32,
     ended: bool,
 }
 
 /// The wait before a poll.
-struct Pause {
-    wanted: Duration,
-    /// What the service asked for: the wait is this long, or there is none.
+#[derive(Default)]
+pub(crate) struct Pause {
+    pub wanted: Duration,
+    /// What the service asks for: a shorter wait is not worth a poll.
     at_least: Duration,
 }
 
-/// What there was since the last good answer.
-struct Trouble {
-    since: Duration,
-    failures: u32,
-    last: Error,
-}
-
 impl Watch {
-    pub(crate) fn new(api: &Api, agent_id: &str, wait: &Wait, deadline: Duration, first: Duration) -> Self {
+    pub(crate) fn new(api: &Api, agent_id: &str, wait: &Wait, deadline: Duration) -> Self {
         Watch {
             api: api.clone(),
             agent_id: agent_id.into(),
             wait: wait.clone(),
             deadline,
-            pause: Pause { wanted: first, at_least: Duration::ZERO },
+            pause: Pause::default(),
             last_seen: None,
-            trouble: None,
-            not_found: 0,
+            first_not_found: None,
+            failures: 0,
+            failing_since: Duration::ZERO,
+            last_error: None,
             polls: 0,
             ended: false,
         }
     }
 
+    /// Polls until the generation ends.
     pub(crate) fn finish(mut self) -> Result<Agent> {
         loop {
-            let agent = self.poll()?;
-            if agent.is_failed() {
-                let message = agent.error_message.clone();
-                let what = match message {
-                    Some(_) => "the generation failed",
-                    None => "the generation failed, and the service does not say why",
-                };
-                return Err(self.report(Error::new(ErrorKind::GenerationFailed, what)).with(|e| {
-                    e.message = message;
-                    e.advice = Some("another try is a new generate, which is billed");
-                }));
-            }
-            if agent.is_ready() {
-                return Ok(agent.clone());
+            self.poll()?;
+            if let Some(agent) = self.last_seen.take_if(|agent| agent.is_finished()) {
+                return self.end(agent);
             }
         }
     }
 
-    /// Sleeps and asks until there is an answer: what was last seen then.
-    fn poll(&mut self) -> Result<&Agent> {
-        self.wait.check().map_err(|e| self.report(e))?;
+    /// What a wait says whose last poll found this.
+    pub(crate) fn end(&mut self, agent: Agent) -> Result<Agent> {
+        if agent.is_ready() {
+            return Ok(agent);
+        }
+        self.last_seen = Some(agent.clone());
+        if agent.is_failed() {
+            return Err(self.generation_failed(&agent));
+        }
+        let error = Error::new(ErrorKind::NotFound, "the agent was deleted");
+        Err(self.about_agent(error))
+    }
+
+    /// Sleeps and polls until there is a good response: what is seen last then.
+    fn poll(&mut self) -> Result<()> {
+        self.wait.check()?;
         loop {
-            let left = self.deadline.saturating_sub(self.api.shared.clock.now());
-            let Some(pause) = next_poll(&self.pause, left) else { return Err(self.timed_out()) };
+            let Some(pause) = next_poll(&self.pause, self.remaining()) else {
+                return Err(self.deadline_error());
+            };
             if !pause.is_zero() {
                 self.api.shared.clock.sleep(pause);
             }
-            match self.api.poll(&self.agent_id, Some(self.deadline)) {
+            let error = match self.api.poll(&self.agent_id, Some(self.deadline)) {
                 Ok(agent) => {
                     self.polls += 1;
-                    self.trouble = None;
-                    self.pause = Pause { wanted: self.wait.interval, at_least: Duration::ZERO };
-                    return Ok(self.last_seen.insert(agent));
+                    self.failures = 0;
+                    self.last_error = None;
+                    self.pause.wanted = self.wait.interval;
+                    self.pause.at_least = Duration::ZERO;
+                    self.last_seen = Some(agent);
+                    return Ok(());
                 }
-                Err(error) => {
-                    self.polls += error.attempts();
-                    self.sit_out(error)?;
-                }
-            }
+                Err(error) => error,
+            };
+            self.polls += error.attempts();
+            self.backoff_or_fail(error)?;
         }
     }
 
-    /// Sits trouble out if it may pass, and gives it back if not.
-    fn sit_out(&mut self, error: Error) -> Result<()> {
-        let passing = match error.kind() {
-            ErrorKind::WaitTimedOut => return Err(self.timed_out()),
-            // Where TLS never worked, it is set up wrong; where it did, this may be another network.
+    fn remaining(&self) -> Duration {
+        self.deadline.saturating_sub(self.api.shared.clock.now())
+    }
+
+    /// Sets the wait before the next poll, or returns the error that ends the call.
+    fn backoff_or_fail(&mut self, error: Error) -> Result<()> {
+        if error.kind() == ErrorKind::WaitTimedOut {
+            return Err(self.deadline_error());
+        }
+        let error = error.call("wait");
+        let now = self.api.shared.clock.now();
+        if !self.is_transient(&error, now) {
+            return Err(self.ended_by(error));
+        }
+        if self.failures == 0 {
+            self.failing_since = now;
+        }
+        let at_least = error.retry_after().unwrap_or_default();
+        let backoff = retry::backoff(self.failures, retry::random());
+        self.failures += 1;
+        self.pause.at_least = at_least;
+        self.pause.wanted = self.wait.interval.max(backoff).max(at_least);
+        let outage_end = self.failing_since.saturating_add(self.wait.outage);
+        let outage_left = outage_end.saturating_sub(now);
+        let remaining = self.remaining();
+        let Some(delay) = next_poll(&self.pause, outage_left.min(remaining)) else {
+            if outage_left >= remaining {
+                self.last_error = Some(error);
+                return Err(self.deadline_error());
+            }
+            let outage = human_time(self.wait.outage);
+            let why = match at_least > outage_left {
+                true => format!("that is longer than the outage allowed, {outage}"),
+                false => format!("no good response for {outage}"),
+            };
+            return Err(self.ended_by(error.and_advice(&why)));
+        };
+        self.pause.wanted = delay;
+        self.api.report(|| Event::Retrying {
+            attempts: self.failures,
+            delay,
+            reason: error.to_string(),
+        });
+        self.last_error = Some(error);
+        Ok(())
+    }
+
+    fn is_transient(&mut self, error: &Error, now: Duration) -> bool {
+        match error.kind() {
+            // Where TLS never worked, it is set up wrong. Where it did, this may be another network.
             ErrorKind::Tls => self.last_seen.is_some(),
             ErrorKind::NotFound => {
-                self.not_found += 1;
-                self.last_seen.is_none() && self.not_found <= MAX_NOT_FOUND
+                let since = *self.first_not_found.get_or_insert(now);
+                let is_new = now.saturating_sub(since) < NOT_FOUND_GRACE;
+                is_new && self.last_seen.is_none() && error.http_status() == Some(404)
             }
-            _ => error.is_retryable(),
-        };
-        if !passing {
-            return Err(self.report(error.with(|e| match e.kind {
-                ErrorKind::ShutDown => e.advice = Some(GO_ON),
-                ErrorKind::Unauthorized => e.advice = Some(MEND_AND_GO_ON),
-                _ => {}
-            })));
+            kind => kind.is_transient(),
         }
-        if error.kind() != ErrorKind::NotFound {
-            self.not_found = 0;
-        }
-        let now = self.api.shared.clock.now();
-        let (since, failures) = self.trouble.as_ref().map_or((now, 0), |trouble| (trouble.since, trouble.failures));
-        let at_least = error.retry_after().unwrap_or_default();
-        let backoff = retry::backoff(failures, retry::random());
-        self.pause = Pause { wanted: self.wait.interval.max(backoff).max(at_least), at_least };
+    }
 
-        let outage_left = since.saturating_add(self.wait.outage).saturating_sub(now);
-        let time_left = self.deadline.saturating_sub(now);
-        if let Some(delay) = next_poll(&self.pause, outage_left.min(time_left)) {
-            self.pause.wanted = delay;
-            self.api.report(|| Event::Resending { attempts: failures + 1, delay, reason: error.to_string() });
-            self.trouble = Some(Trouble { since, failures: failures + 1, last: error });
-            return Ok(());
+    /// An error that ends the wait, but not the generation.
+    fn ended_by(&self, error: Error) -> Error {
+        let advice = match error.kind() {
+            ErrorKind::InvalidInput => return error.call("wait"),
+            ErrorKind::NotFound | ErrorKind::Rejected | ErrorKind::Tls => "",
+            ErrorKind::Unauthorized | ErrorKind::PlanLimit => {
+                "fix that, then call wait again, which is free"
+            }
+            _ if self.last_seen.is_none() => "call wait again",
+            _ => "generation continues, call wait again",
+        };
+        let is_unknown = error.http_status() == Some(404) && self.last_seen.is_none();
+        let error = self.about_agent(error).and_advice(advice);
+        match is_unknown {
+            true => error.billing_is(Billing::Unknown),
+            false => error,
         }
-        if time_left <= outage_left {
-            self.trouble = Some(Trouble { since, failures: failures + 1, last: error });
-            return Err(self.timed_out());
-        }
-        let (out, allowed) = (now.saturating_sub(since).as_secs_f64(), self.wait.outage);
-        let outage = if at_least > outage_left {
-            format!("; the service asks for a longer wait than is left of the {allowed:?} of outage allowed")
+    }
+
+    fn about_agent(&self, error: Error) -> Error {
+        let error = error.call("wait").agent(&self.agent_id).after(self.polls);
+        let error = error.seen(self.last_seen.clone());
+        error.repeat_is_safe(true).billing_is(Billing::Billed)
+    }
+
+    fn generation_failed(&self, agent: &Agent) -> Error {
+        let facts = Facts {
+            message: self.masked(agent.error_message.as_deref()),
+            ..Facts::default()
+        };
+        let what = match facts.message {
+            Some(_) => "the generation failed",
+            None => "the generation failed, and the service does not say why",
+        };
+        let error = Error::new(ErrorKind::GenerationFailed, what).response(facts);
+        let error = self.about_agent(error).billing_is(Billing::Refunded);
+        error.advice("the service refunds it; another try is billed again")
+    }
+
+    /// There is no time left, or too little for another poll.
+    fn deadline_error(&mut self) -> Error {
+        let timeout = human_time(self.wait.timeout);
+        let what = if self.remaining() <= LAST_POLL {
+            format!("not ready within {timeout}")
         } else {
-            format!("; no good answer for {out:.1} s of the {allowed:?} allowed")
+            format!("not ready, and too little of {timeout} remains for another poll")
         };
-        Err(self.report(error.with(|e| {
-            e.what += &outage;
-            e.advice = Some(GO_ON);
-        })))
+        let advice = match &self.last_seen {
+            None => "call wait again",
+            Some(agent) if agent.status.is_known() && agent.error_message.is_none() => {
+                "generation continues, call wait again"
+            }
+            Some(_) => "check the agent, or call wait again",
+        };
+        let error = Error::new(ErrorKind::WaitTimedOut, format!("{what} ({})", self.seen()));
+        let error = self.about_agent(error).advice(advice);
+        match self.last_error.take() {
+            Some(last) => {
+                let status = last.http_status().map(|status| format!(" ({status})"));
+                let what = format!("; the last poll failed: {}", last.what());
+                let error = error.and(&what).and(&status.unwrap_or_default());
+                error.caused_by(last)
+            }
+            None => error,
+        }
     }
 
-    /// An error about this agent.
-    fn report(&self, error: Error) -> Error {
-        error.with(|e| {
-            e.call = "wait";
-            e.agent_id = Some(self.agent_id.clone()).filter(|id| !id.is_empty());
-            e.attempts = self.polls;
-            e.last_seen = self.last_seen.clone();
-        })
+    /// What was last seen of the agent: `last seen: generating, 35%, lip_sync`.
+    fn seen(&self) -> String {
+        let Some(agent) = &self.last_seen else {
+            return "no good response".into();
+        };
+        let word = self.masked(Some(agent.status.as_str())).unwrap_or_default();
+        let mut seen = match agent.status.is_known() {
+            true => format!("last seen: {word}"),
+            false => format!("last seen: the unknown status \"{word}\""),
+        };
+        // Rounded down, but for the inexactness of 0.29 * 100. Some services count to 100.
+        let progress = agent.progress.filter(|part| (0.0..=1.0).contains(part));
+        if let Some(progress) = progress {
+            seen += &format!(", {}%", (progress * 100.0 + 1e-6) as u8);
+        }
+        if let Some(step) = self.masked(agent.current_step.as_deref()) {
+            seen += &format!(", {step}");
+            if step == "awaiting_face_marking" {
+                seen += " (the service waits for a person)";
+            }
+        }
+        if let Some(message) = self.masked(agent.error_message.as_deref()) {
+            seen += &format!(", error message: {message}");
+        }
+        seen
     }
 
-    /// There is no time left, or none for another poll.
-    fn timed_out(&mut self) -> Error {
-        let timeout = self.wait.timeout;
-        let start = self.deadline.saturating_sub(timeout);
-        let waited = self.api.shared.clock.now().saturating_sub(start);
-        let left = if waited < timeout { " (too little is left to ask again)" } else { "" };
-        let seen = self.last_seen.as_ref().map(|agent| {
-            let progress = agent.progress.map(|progress| format!(", {:.0} %", progress.clamp(0.0, 1.0) * 100.0));
-            let step = agent.current_step.as_ref().map(|step| match step.as_str() {
-                "awaiting_face_marking" => format!(", {step} (the service waits for a person to mark the face)"),
-                _ => format!(", {step}"),
-            });
-            format!("{}{}{}", agent.status, progress.unwrap_or_default(), step.unwrap_or_default())
-        });
-        let seen = seen.as_deref().unwrap_or("not seen yet");
-        let what = format!(
-            "not ready after {:.1} s of {timeout:?}{left}: {seen}; this is no failure, wait for it again",
-            waited.as_secs_f64(),
-        );
-        let trouble = self.trouble.take().map(|trouble| trouble.last);
-        self.report(Error::new(ErrorKind::WaitTimedOut, what)).with(|e| {
-            e.retry_after = trouble.as_ref().and_then(Error::retry_after);
-            e.source = trouble.map(|error| error.into());
-        })
+    /// The service's text for an error.
+    fn masked(&self, text: Option<&str>) -> Option<String> {
+        let masked = self.api.shared.transport.mask(text?);
+        Some(excerpt(&masked).to_owned()).filter(|text| !text.is_empty())
     }
 }
 
 /// How long to sleep before the next poll: as wanted, or until just before the end, or not at all
 /// if a poll would come too late.
-fn next_poll(pause: &Pause, left: Duration) -> Option<Duration> {
-    let last_look = left.saturating_sub(LAST_LOOK);
-    if pause.wanted < left {
+fn next_poll(pause: &Pause, remaining: Duration) -> Option<Duration> {
+    if pause.wanted < remaining {
         return Some(pause.wanted);
     }
-    Some(last_look).filter(|last_look| !last_look.is_zero() && pause.at_least <= *last_look)
+    let last = remaining.saturating_sub(LAST_POLL);
+    (!last.is_zero() && pause.at_least <= last).then_some(last)
 }
 
 impl Iterator for Watch {
@@ -384,9 +462,13 @@ impl Iterator for Watch {
         if self.ended {
             return None;
         }
-        let item = self.poll().cloned();
-        self.ended = item.as_ref().map_or(true, Agent::is_finished);
-        Some(item)
+        let result = self.poll();
+        let agent = self.last_seen.as_ref();
+        self.ended = result.is_err() || agent.is_none_or(Agent::is_finished);
+        match result {
+            Ok(()) => agent.cloned().map(Ok),
+            Err(error) => Some(Err(error)),
+        }
     }
 }
 
@@ -394,7 +476,9 @@ impl FusedIterator for Watch {}
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch").field("agent_id", &self.agent_id).finish_non_exhaustive()
+        f.debug_struct("Watch")
+            .field("agent_id", &self.agent_id)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,0 +1,326 @@
+//! HTTP: one request at a time to the service. The only module that names ureq.
+
+mod base_url;
+mod failure;
+mod proxy;
+mod response;
+mod tls;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{env, io::Read, sync::Arc, time::Duration};
+
+use ureq::config::Config as UreqConfig;
+use ureq::http::HeaderValue;
+use ureq::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use ureq::{Agent, RequestBuilder, SendBody};
+
+use crate::config::{Config, LONGEST_TIME, Setting};
+use crate::error::{Error, ErrorKind, Result};
+use crate::{body::Body, clock::Clock, secret::Secret, text::human_size};
+
+pub(crate) use base_url::BaseUrl;
+pub use base_url::{CURRENT_BASE_URL, DEFAULT_BASE_URL};
+use failure::{Limits, THROUGH, is_break};
+pub(crate) use response::Response;
+
+/// How much of a response is read. A record of an agent repeats a long prompt.
+const MAX_RESPONSE: u64 = 1024 * 1024;
+
+/// The longest wait for the response to a GET: the service sends those at once.
+const LONGEST_GET: Duration = Duration::from_secs(30);
+
+/// An upload has failed if the server reads nothing of it for this long. ureq gives each system
+/// call of a write the whole time, so this is also how late a deadline may be noticed in one.
+const LONGEST_WRITE: Duration = Duration::from_secs(60);
+
+/// The slowest upload that is waited for, in bytes a second, besides the response timeout.
+const SLOWEST_UPLOAD: u64 = 32 * 1024;
+
+/// A body longer than this may be refused by a gateway for its length alone.
+pub(crate) const LARGE_BODY: u64 = 1024 * 1024;
+
+/// ureq's own limit. A GET that meets a closed connection goes out again at once.
+const MAX_IDLE_BEFORE_GET: Duration = Duration::from_secs(15);
+
+/// A connection that was idle for longer may be closed by the server at any moment.
+const MAX_IDLE_BEFORE_POST: Duration = Duration::from_secs(1);
+
+/// The connections to the service, and the secret that goes over them.
+pub(crate) struct Transport {
+    agent: Agent,
+    base: BaseUrl,
+    /// The host, and the proxy if there is one, for errors.
+    peer: String,
+    secret: Secret,
+    /// Why no request can be sent, if that is so.
+    problem: Option<String>,
+    connect_timeout: Duration,
+    response_timeout: Duration,
+    clock: Arc<dyn Clock>,
+    stopped: AtomicBool,
+}
+
+impl Transport {
+    /// Checks the settings. Without a secret, or with a proxy that cannot be used, the first
+    /// request fails: a finished receipt needs neither.
+    pub fn new(config: &Config) -> Result<Self> {
+        let default = Setting::new("base_url", DEFAULT_BASE_URL);
+        let base = BaseUrl::parse(config.base_url.as_ref().unwrap_or(&default))?;
+        if base.is_https && cfg!(not(feature = "_tls")) {
+            return Err(Error::config(format!("https needs {}", tls::FEATURES)));
+        }
+        if !base.is_https && !base.is_loopback && !config.allow_plain_http {
+            let what = "the base URL is plain http to another host, where others can read the \
+                secret: use https, or allow_plain_http(true)";
+            return Err(Error::config(what));
+        }
+        let secret = config.secret.as_ref().map(Secret::new).transpose()?;
+        let no_secret = "no API secret: set BITHUMAN_API_SECRET or ApiBuilder::secret";
+        let mut problem = secret.is_none().then(|| no_secret.to_owned());
+        let variable = |name: &str| Some(env::var_os(name)?.to_string_lossy().into_owned());
+        let proxy = proxy::choose(config.proxy.as_ref(), &base, variable).unwrap_or_else(|error| {
+            problem = Some(error.what().into());
+            None
+        });
+        let mut peer = base.authority.clone();
+        if let Some(proxy) = &proxy {
+            peer += &format!("{THROUGH}{}:{}", proxy.host(), proxy.port());
+        }
+        let builder = UreqConfig::builder()
+            .http_status_as_error(false)
+            // ureq takes a header of ours along to whatever host a redirect names.
+            .max_redirects(0)
+            .accept("application/json")
+            // Another crate may switch on ureq's gzip for everyone, and a server may not ask.
+            .accept_encoding("identity")
+            .user_agent(user_agent(&config.user_agent)?)
+            .max_response_header_size(32 * 1024)
+            // A head that fills this buffer would read as "Peer disconnected".
+            .input_buffer_size(40 * 1024)
+            // Measured: with half of it an upload takes a tenth longer, with twice as much no less.
+            .output_buffer_size(64 * 1024)
+            .proxy(proxy);
+        let builder = tls::configure(builder, config.root_certificates_pem.as_deref())?;
+        Ok(Transport {
+            agent: Agent::new_with_config(builder.build()),
+            base,
+            peer,
+            secret: secret.unwrap_or_default(),
+            problem,
+            connect_timeout: config.connect_timeout.min(LONGEST_TIME),
+            response_timeout: config.response_timeout.min(LONGEST_TIME),
+            clock: config.clock.clone(),
+            stopped: AtomicBool::new(false),
+        })
+    }
+
+    pub fn base(&self) -> &BaseUrl {
+        &self.base
+    }
+
+    /// Replaces the secret in a text of the service's that goes into an error.
+    pub fn mask(&self, text: &str) -> String {
+        self.secret.mask(text)
+    }
+
+    /// Ends requests in flight and refuses new ones, for good.
+    pub fn shutdown(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.agent.clone().shutdown();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Set for good by a shutdown.
+    pub fn stopped(&self) -> &AtomicBool {
+        &self.stopped
+    }
+
+    /// The longest that a POST of this length may take, but for what the system bounds.
+    pub fn longest_post(&self, body_len: u64) -> Duration {
+        // The upload, the head of the response, its body, and the write that is noticed late.
+        let phases = at_slowest(body_len) + self.response_timeout * 3;
+        self.connect_timeout + phases + LONGEST_WRITE
+    }
+
+    /// Sends a GET, or the POST of a body with its idempotency key, and reads the response. `Err`: no
+    /// head of a response came by the deadline, a time on the clock.
+    pub fn send(
+        &self,
+        path: &str,
+        upload: Option<(&mut Body, &str)>,
+        deadline: Option<Duration>,
+    ) -> Result<Response> {
+        if self.is_stopped() {
+            return Err(Error::new(ErrorKind::ShutDown, "shut down"));
+        }
+        if let Some(problem) = &self.problem {
+            return Err(Error::config(problem));
+        }
+        let mut limits = self.limits(deadline)?;
+        let url = [&self.base.url, path].concat();
+        let sent = match upload {
+            None => self.get(&url, &mut limits),
+            Some((body, key)) => {
+                limits.upload += at_slowest(body.len());
+                self.post(&url, body, key, &limits)
+            }
+        };
+        match sent {
+            Ok(response) => Ok(self.read(response, &limits)),
+            Err(error) if self.is_stopped() && error.kind() != ErrorKind::InvalidInput => {
+                Err(Error::new(ErrorKind::ShutDown, "shut down").after(1))
+            }
+            Err(error) => Err(error.after(1)),
+        }
+    }
+
+    /// Servers close idle connections, some just when the next poll is due. So after a broken
+    /// connection the request goes out once more, over a fresh one.
+    fn get(&self, url: &str, limits: &mut Limits) -> Result<UreqResponse> {
+        limits.response = limits.response.min(LONGEST_GET);
+        limits.max_idle = MAX_IDLE_BEFORE_GET;
+        let send = |limits: &Limits| {
+            let request = self.prepare(self.agent.get(url), limits);
+            request.header(CACHE_CONTROL, "no-cache").call()
+        };
+        let mut result = send(limits);
+        if result.as_ref().is_err_and(is_break) && !self.is_stopped() {
+            limits.remaining = self.remaining(limits.deadline)?;
+            limits.max_idle = Duration::ZERO;
+            result = send(limits);
+        }
+        result.map_err(|error| failure::to_error(error, limits))
+    }
+
+    fn post(&self, url: &str, body: &mut Body, key: &str, limits: &Limits) -> Result<UreqResponse> {
+        body.rewind();
+        let request = self
+            .prepare(self.agent.post(url), limits)
+            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_LENGTH, body.len())
+            .header("Idempotency-Key", key);
+        let sent = request.send(SendBody::from_reader(body));
+        sent.map_err(|error| upload_failed(error, body, limits))
+    }
+
+    /// Adds the secret, and gives each phase its own time, or what remains if that is less.
+    ///
+    /// Without ureq's limits for a whole call and for the DNS lookup, and for a connection through
+    /// a proxy: for those it starts a thread, and panics where the system refuses one. Through a
+    /// proxy the limit of a read bounds what the proxy says.
+    fn prepare<B>(&self, request: RequestBuilder<B>, limits: &Limits) -> RequestBuilder<B> {
+        let at_most = |own: Duration| Some(own.min(limits.remaining.unwrap_or(own)));
+        let is_proxied = self.agent.config().proxy().is_some();
+        // Secret::new has refused what no header can carry.
+        let none = HeaderValue::from_static("");
+        let mut secret = HeaderValue::from_str(self.secret.expose()).unwrap_or(none);
+        secret.set_sensitive(true);
+        request
+            .config()
+            .timeout_connect(at_most(limits.connect).filter(|_| !is_proxied))
+            .timeout_send_request(at_most(limits.write))
+            .timeout_per_write(at_most(limits.write))
+            .timeout_per_read(at_most(limits.response).filter(|_| is_proxied))
+            .timeout_send_body(at_most(limits.upload))
+            .timeout_recv_response(at_most(limits.response))
+            .timeout_recv_body(at_most(limits.response))
+            .max_idle_age(limits.max_idle)
+            .build()
+            .header("api-secret", secret)
+    }
+
+    /// What remains until a deadline, or the error that nothing does.
+    fn remaining(&self, deadline: Option<Duration>) -> Result<Option<Duration>> {
+        let now = self.clock.now();
+        match deadline.map(|deadline| deadline.saturating_sub(now).min(LONGEST_TIME)) {
+            Some(Duration::ZERO) => Err(Error::out_of_time()),
+            remaining => Ok(remaining),
+        }
+    }
+
+    /// The limits of a POST without a body.
+    fn limits(&self, deadline: Option<Duration>) -> Result<Limits<'_>> {
+        Ok(Limits {
+            peer: &self.peer,
+            connect: self.connect_timeout,
+            write: self.response_timeout.min(LONGEST_WRITE),
+            upload: self.response_timeout,
+            response: self.response_timeout,
+            max_idle: MAX_IDLE_BEFORE_POST,
+            deadline,
+            remaining: self.remaining(deadline)?,
+        })
+    }
+
+    fn read(&self, response: UreqResponse, limits: &Limits) -> Response {
+        let (head, body) = response.into_parts();
+        let mut bytes = Vec::new();
+        let mut broken = self.read_body(body, &mut bytes, limits).err();
+        let is_too_long = bytes.len() as u64 == MAX_RESPONSE;
+        let text = String::from_utf8(bytes)
+            .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+        // A shutdown passes for the end of a body without a length.
+        if self.is_stopped() {
+            broken = Some(Error::new(ErrorKind::ShutDown, "shut down"));
+        }
+        Response {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: text,
+            is_too_long,
+            broken,
+            base_url_hint: self.base.hint(),
+            secret: self.secret.clone(),
+        }
+    }
+
+    fn read_body(&self, body: ureq::Body, bytes: &mut Vec<u8>, limits: &Limits) -> Result<()> {
+        let mut reader = body.into_reader().take(MAX_RESPONSE);
+        let mut chunk = [0; 2 * 1024];
+        loop {
+            match reader.read(&mut chunk) {
+                Ok(0) => return Ok(()),
+                Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+                Err(error) => return Err(failure::to_error(error.into(), limits)),
+            }
+            // After the read: what has come is not thrown away.
+            self.remaining(limits.deadline)?;
+        }
+    }
+}
+
+type UreqResponse = ureq::http::Response<ureq::Body>;
+
+/// The error of a POST: what the body says, or else what ureq says.
+fn upload_failed(error: ureq::Error, body: &mut Body, limits: &Limits) -> Error {
+    if let Some(failure) = body.failure.take() {
+        return failure;
+    }
+    let broke = is_break(&error);
+    let error = failure::to_error(error, limits);
+    if body.sent == 0 || body.fully_sent() {
+        return error;
+    }
+    let (sent, len) = (human_size(body.sent), human_size(body.len()));
+    let error = error.and(&format!(" after {sent} of {len}"));
+    match broke && body.len() > LARGE_BODY {
+        true => error.and("; the server may be refusing a body this large"),
+        false => error,
+    }
+}
+
+/// The time in which the slowest upload that is waited for sends this many bytes.
+fn at_slowest(body_len: u64) -> Duration {
+    Duration::from_secs(body_len / SLOWEST_UPLOAD)
+}
+
+fn user_agent(setting: &Setting) -> Result<&str> {
+    let text = setting.checked()?;
+    match text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') {
+        true => Ok(text),
+        false => Err(setting.error("contains a character that no header can carry")),
+    }
+}
