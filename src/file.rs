@@ -1,0 +1,250 @@
+//! A file that several processes share: locked by the operating system, which frees the lock of a
+//! process that died, and synced to the disk.
+
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{self, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind};
+
+/// How often a lock that another process holds is tried.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long to wait for a lock.
+pub(crate) struct LockWait<'a> {
+    pub clock: &'a dyn Clock,
+    /// Set by a shutdown.
+    pub stopped: &'a AtomicBool,
+    /// A time on the clock.
+    pub until: Duration,
+}
+
+/// Why a file cannot be locked.
+#[derive(Debug)]
+pub(crate) enum LockError {
+    Open(io::Error),
+    Lock(io::Error),
+    /// The system has no locks.
+    Unsupported,
+    /// The file has this many names.
+    HardLinks(u64),
+    /// Another process held the lock all the time.
+    Busy,
+    ShutDown,
+}
+
+/// An open file under an exclusive lock.
+pub(crate) struct LockedFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl LockedFile {
+    /// Opens the file, which is created where there is none, and waits for its lock.
+    pub fn open(path: &Path, wait: &LockWait) -> Result<Self, LockError> {
+        loop {
+            let file = open(path).map_err(LockError::Open)?;
+            lock(&file, wait)?;
+            let locked = LockedFile {
+                file,
+                path: path.into(),
+            };
+            // Another process may have replaced the file after it was opened.
+            if locked.is_at_path() {
+                return match locked.names() {
+                    0 | 1 => Ok(locked),
+                    names => Err(LockError::HardLinks(names)),
+                };
+            }
+            wait.pause()?;
+        }
+    }
+
+    /// Reads the file from its start, and not more than this many bytes.
+    pub fn read(&mut self, most: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(0))?;
+        (&self.file).take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    /// Appends these bytes, all or none.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let len = self.file.seek(SeekFrom::End(0))?;
+        self.file.write_all(bytes).inspect_err(|_| {
+            // Where this fails too, a part of a line stays, which is no line.
+            let _ = self.file.set_len(len);
+        })
+    }
+
+    /// Cuts the file to this length, and syncs it.
+    pub fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)?;
+        self.sync()
+    }
+
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    /// Syncs the name of the file. Not every system and file system can.
+    pub fn sync_folder(&self) -> io::Result<()> {
+        if cfg!(not(unix)) {
+            return Ok(());
+        }
+        // Of a symbolic link: the folder of the file, not of the link.
+        let path = fs::canonicalize(&self.path)?;
+        let folder = File::open(path.parent().unwrap_or(&path))?;
+        match folder.sync_all() {
+            Err(error) if is_not_possible(&error) => Ok(()),
+            synced => synced,
+        }
+    }
+
+    /// Fails if the path no longer leads to this file.
+    pub fn still_at_path(&self) -> io::Result<()> {
+        match self.is_at_path() {
+            true => Ok(()),
+            false => Err(io::Error::other(
+                "the file was deleted or replaced meanwhile",
+            )),
+        }
+    }
+
+    fn is_at_path(&self) -> bool {
+        match (self.file.metadata(), fs::metadata(&self.path)) {
+            (Ok(ours), Ok(there)) => is_same(&ours, &there),
+            _ => false,
+        }
+    }
+
+    fn names(&self) -> u64 {
+        self.file.metadata().map_or(1, |metadata| names(&metadata))
+    }
+}
+
+/// A child of this process between its fork and exec would keep a lock that is only dropped.
+impl Drop for LockedFile {
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
+impl LockWait<'_> {
+    /// Sleeps before the next try, unless the time is up.
+    fn pause(&self) -> Result<(), LockError> {
+        if self.stopped.load(Ordering::SeqCst) {
+            return Err(LockError::ShutDown);
+        }
+        let remaining = self.until.saturating_sub(self.clock.now());
+        if remaining.is_zero() {
+            return Err(LockError::Busy);
+        }
+        self.clock.sleep(remaining.min(LOCK_INTERVAL));
+        Ok(())
+    }
+}
+
+impl LockError {
+    /// Says what is wrong with the file, and what to do.
+    pub fn into_error(self, kind: ErrorKind) -> Error {
+        use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+        let error = |what: String| Error::new(kind, what);
+        match self {
+            LockError::Open(reason) => match reason.kind() {
+                NotFound => error("its folder does not exist".into()).advice("create the folder"),
+                PermissionDenied | ReadOnlyFilesystem => {
+                    error(format!("cannot be written: {reason}")).advice("make it writable")
+                }
+                _ => error(format!("cannot be opened: {reason}")).advice("fix that and try again"),
+            },
+            LockError::Lock(reason) => error(format!("cannot be locked: {reason}"))
+                .advice("use a path on a local disk, whose file system has locks"),
+            LockError::Unsupported => error("cannot be locked: there are no locks here".into())
+                .advice("use a path on a local disk, or call generate and keep its key yourself"),
+            LockError::HardLinks(names) => error(format!(
+                "has {names} hard links: saving it in an editor would split it into two files"
+            ))
+            .advice("remove all but one"),
+            LockError::Busy => Error::new(ErrorKind::WaitTimedOut, "another process uses it")
+                .advice("call again when that process has ended"),
+            LockError::ShutDown => Error::new(ErrorKind::ShutDown, "shut down"),
+        }
+    }
+}
+
+/// Makes the path of a file absolute, or says why it cannot lead to one.
+pub(crate) fn check_path(path: &Path) -> Result<PathBuf, String> {
+    let last = path.as_os_str().as_encoded_bytes().last();
+    let what = match (last, fs::metadata(path)) {
+        (None, _) => "the path is empty",
+        (Some(last), _) if path::is_separator(char::from(*last)) => "the path ends in a separator",
+        (_, Ok(metadata)) if metadata.is_dir() => "is a folder",
+        // Opening a FIFO would wait for another process.
+        (_, Ok(metadata)) if !metadata.is_file() => "is not a regular file",
+        // Not canonicalized: on Windows that puts \\?\ before every path that is shown.
+        _ => return path::absolute(path).map_err(|error| error.to_string()),
+    };
+    Err(what.into())
+}
+
+/// Waits for the lock.
+fn lock(file: &File, wait: &LockWait) -> Result<(), LockError> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => wait.pause()?,
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                return Err(LockError::Unsupported);
+            }
+            Err(TryLockError::Error(error)) => return Err(LockError::Lock(error)),
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // Others may read and write it, but not delete or rename it.
+    #[cfg(windows)]
+    std::os::windows::fs::OpenOptionsExt::share_mode(&mut options, 3);
+    options.open(path)
+}
+
+/// Whether a system or file system says that it cannot sync a folder.
+fn is_not_possible(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, Unsupported};
+    matches!(error.kind(), InvalidInput | Unsupported)
+}
+
+#[cfg(unix)]
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+#[cfg(unix)]
+fn names(metadata: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(metadata)
+}
+
+/// On Windows nobody can replace a file that is open as this one is.
+#[cfg(not(unix))]
+fn is_same(_: &Metadata, _: &Metadata) -> bool {
+    true
+}
+
+#[cfg(not(unix))]
+fn names(_: &Metadata) -> u64 {
+    1
+}
