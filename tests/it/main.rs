@@ -1,31 +1,24 @@
-//! The library against servers of our own, over real sockets on this machine.
+//! The library against servers of our own, over real sockets on localhost.
 
-mod answers;
-mod cut;
-mod deadline;
-mod errors;
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod bounded;
 mod examples;
-mod fault;
-// The causes are in the words of the system and of the TLS library.
-#[cfg(all(unix, feature = "rustls"))]
-mod golden;
+mod generate_and_wait;
 mod hostile;
+mod layout;
 mod mock_server;
-mod origin;
+mod never_bills_twice;
+mod never_loses_an_id;
 mod package;
-mod polling;
-mod public_api;
-mod receipt;
-mod receipt_crash;
-mod request;
-mod resend;
-mod retry_after;
-mod script;
-mod secrecy;
-mod seed;
+mod proxies;
+mod read;
+mod receipts;
+mod receipts_crash;
+mod retrying_status;
+mod secret;
+mod sent;
 mod settings;
-mod shutdown;
-mod support;
-mod trouble;
-mod upload;
+mod shown;
 mod waiting;

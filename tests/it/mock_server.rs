@@ -3,7 +3,6 @@
 #[path = "../mock_server/mod.rs"]
 mod server;
 
-use std::sync::Arc;
 use std::thread;
 
 use bithuman::serde_json::{self, Value};
@@ -11,14 +10,13 @@ use bithuman::{Api, Error, ErrorKind, GenerateRequest, Media, Wait};
 use server::ApiVersion::{Current, V2025};
 pub use server::{ApiVersion, MockServer, SECRET, Settings};
 
-use crate::support::{FakeClock, TempFile, ms, secs};
+use crate::harness::{FakeClock, TempFile, ms, secs};
 
 const VERSIONS: [ApiVersion; 2] = [V2025, Current];
 
 fn api(server: &MockServer, secret: &str) -> Api {
-    let clock = Arc::new(FakeClock::default());
     let builder = Api::builder().secret(secret).base_url(server.base_url());
-    builder.clock(clock).build().unwrap()
+    builder.clock(FakeClock::new()).build().unwrap()
 }
 
 #[test]
@@ -50,7 +48,7 @@ fn a_generation_goes_through_its_statuses() {
 
 #[test]
 fn media_are_accepted() {
-    let image = TempFile::new(&[0xff, 0xd8, 0xff, 0xe0, 7]);
+    let image = TempFile::new([0xff, 0xd8, 0xff, 0xe0, 7]);
     let prompt = "You are an art critic who analyzes visual artworks.";
     for version in VERSIONS {
         let server = MockServer::start(version);

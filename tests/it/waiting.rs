@@ -1,570 +1,592 @@
-//! Waiting, on a clock that does not wait.
+//! Waiting and polling: what the service says, how the wait ends, and what it did until then.
 
 use std::error::Error as _;
-use std::iter;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bithuman::ErrorKind::{self, *};
-use bithuman::serde_json::json;
-use bithuman::{Agent, Error, GenerateRequest, Status, Wait, Watch};
+use bithuman::ErrorKind::{self as Kind, *};
+use bithuman::serde_json::{Value, json};
+use bithuman::{Agent, Api, Billing, Error, Event, Status, Wait};
 
-use crate::support::{
-    Answer, FakeClock, ID, Service, agent, api_to, listen, ms, say, secs, started, status, unused_port,
-};
+use crate::harness::Service;
+use crate::harness::*;
 
-fn processing() -> Answer {
-    status("processing")
+/// How a wait ends: with a ready agent, or with an error of this kind and this in its line.
+type End = Result<(), (Kind, &'static str)>;
+
+const READY: End = Ok(());
+
+fn fails(kind: Kind, line: &'static str) -> End {
+    Err((kind, line))
 }
 
-fn error(http: u16) -> Answer {
-    Answer::new(http, "")
+fn error(status: u16) -> Reply {
+    Reply::new(status, "")
 }
 
-/// These answers, and then this one for ever.
-fn script(answers: impl IntoIterator<Item = Answer>, then: Answer) -> Service {
-    Service::new(answers.into_iter().chain([then]))
+fn busy(retry_after: &str) -> Reply {
+    error(429).header("retry-after", retry_after)
 }
 
-/// An error of a wait always says which agent, and what was last seen of it.
-fn assert_tells(error: &Error, kind: ErrorKind, last_seen: Option<&str>) {
-    assert_eq!(error.kind(), kind, "{error:?}");
-    assert_eq!(error.agent_id(), Some(ID), "{error:?}");
-    assert_eq!(error.last_seen().map(|agent| agent.status.as_str()), last_seen, "{error:?}");
-    assert!(error.to_string().starts_with(&format!("wait: agent {ID}: ")), "{error}");
-    assert!(!error.outcome_unknown(), "{error:?}");
+fn every(seconds: u64) -> Wait {
+    Wait::new().interval(secs(seconds))
 }
 
-#[test]
-fn wait_polls_at_once() {
-    let service = script([], status("ready"));
-    assert!(service.api().wait(ID, &Wait::new()).unwrap().is_ready());
-    assert_eq!((service.clock.sleeps(), service.hits()), (vec![], 1));
-    assert_eq!(service.request().target, format!("/v1/agent/status/{ID}"));
-}
-
-#[test]
-fn generate_and_wait_polls_after_one_interval() {
-    for (wait, interval) in [(Wait::new(), secs(5)), (Wait::new().interval(secs(9)), secs(9))] {
-        let service = script([started()], status("ready"));
-        let agent = service.api().generate_and_wait(&GenerateRequest::new(), &wait).unwrap();
-        assert!(agent.is_ready());
-        assert_eq!(service.clock.sleeps(), [interval]);
-        let targets: Vec<_> = service.requests().into_iter().map(|request| request.target).collect();
-        assert_eq!(targets, ["/v1/agent/generate".to_owned(), format!("/v1/agent/status/{ID}")]);
-    }
-}
-
-#[test]
-fn polls_are_one_interval_apart() {
-    for (wait, interval) in [(Wait::new(), secs(5)), (Wait::new().interval(ms(1_500)), ms(1_500))] {
-        let service = script([processing(), processing(), status("generating")], status("ready"));
-        service.api().wait(ID, &wait).unwrap();
-        assert_eq!(service.clock.sleeps(), [interval; 3]);
-        assert_eq!(service.hits(), 4);
-    }
-}
-
-#[test]
-fn the_defaults_are_five_seconds_two_hours_and_fifteen_minutes() {
-    let plain = Wait::new().interval(secs(5)).timeout(secs(2 * 60 * 60)).outage(secs(15 * 60));
-    assert_eq!(Wait::new(), plain);
-    assert_eq!(Wait::default(), plain);
-    // What two hours are, seen from outside.
-    let service = script([], processing());
-    let error = service.api().wait(ID, &Wait::new().interval(secs(30 * 60))).unwrap_err();
-    assert_tells(&error, WaitTimedOut, Some("processing"));
-    assert_eq!(service.clock.sleeps(), [secs(1_800), secs(1_800), secs(1_800), secs(1_799)]);
-}
-
-#[test]
-fn the_deadline_is_kept_and_its_last_look_comes_a_second_before_it() {
-    let (s, m) = (secs, ms);
-    let rows = [
-        (s(5), s(21), vec![s(5), s(5), s(5), s(5)]),
-        (s(5), s(23), vec![s(5), s(5), s(5), s(5), s(2)]),
-        (s(5), s(20), vec![s(5), s(5), s(5), s(4)]),
-        (s(7), m(14_500), vec![s(7), s(7)]),
-        (s(7), s(14), vec![s(7), s(6)]),
-        (s(60), s(30), vec![s(29)]),
-        (s(3_600), s(30), vec![s(29)]),
-        (s(5), m(1_500), vec![m(500)]),
-    ];
-    for (interval, timeout, sleeps) in rows {
-        let service = script([], processing());
-        let wait = Wait::new().interval(interval).timeout(timeout);
-        let error = service.api().wait(ID, &wait).unwrap_err();
-        assert_tells(&error, WaitTimedOut, Some("processing"));
-        assert_eq!(service.clock.sleeps(), sleeps);
-        assert_eq!(service.hits(), sleeps.len() + 1, "one poll at once and one after each sleep");
-        assert!(sleeps.iter().sum::<Duration>() < timeout);
-        assert_eq!((error.retry_after(), error.http_status()), (None, None));
-        assert!(error.is_retryable());
-    }
-}
-
-#[test]
-fn the_deadline_counts_what_the_service_takes() {
-    // Each poll takes 4 s: two intervals and three polls, and the last one cannot be begun.
-    let service = script([], processing().takes(secs(4)));
-    let error = service.api().wait(ID, &Wait::new().timeout(secs(22))).unwrap_err();
-    assert_tells(&error, WaitTimedOut, Some("processing"));
-    assert_eq!(service.clock.sleeps(), [secs(5), secs(5)]);
-    assert_eq!(service.hits(), 3);
-}
-
-#[test]
-fn generate_and_wait_has_one_deadline_over_both() {
-    let service = script([started().takes(secs(30))], processing());
-    let request = GenerateRequest::new().idempotency_key("k");
-    let error = service.api().generate_and_wait(&request, &Wait::new().timeout(secs(43))).unwrap_err();
-    assert_tells(&error, WaitTimedOut, Some("processing"));
-    assert_eq!(service.clock.sleeps(), [secs(5), secs(5), secs(2)]);
-    // It is paid: to call it again would pay again.
-    assert!(!error.is_retryable());
-    assert_eq!(error.idempotency_key(), Some("k"));
-
-    let service = script([started().takes(secs(30))], processing());
-    let error = service.api().generate_and_wait(&request, &Wait::new().timeout(secs(30))).unwrap_err();
-    assert_tells(&error, WaitTimedOut, None);
-    assert!(error.to_string().contains("not ready after 30.0 s of 30s: not seen yet"), "{error}");
-    assert_eq!((service.hits(), service.clock.sleeps()), (1, vec![]));
-}
-
-#[test]
-fn no_time_at_all_is_no_poll_and_no_payment() {
-    let service = script([started()], status("ready"));
-    let wait = Wait::new().timeout(Duration::ZERO);
-    assert_tells(&service.api().wait(ID, &wait).unwrap_err(), WaitTimedOut, None);
-    let error = service.api().generate_and_wait(&GenerateRequest::new(), &wait).unwrap_err();
-    assert_eq!((error.kind(), error.agent_id()), (WaitTimedOut, None));
-    assert!(!error.outcome_unknown(), "{error}");
-    assert_eq!(service.hits(), 0);
-}
-
-#[test]
-fn running_out_of_time_says_how_far_it_was_and_is_no_failure() {
-    let rows = [
-        (processing(), "processing"),
-        (agent(json!({"status": "generating", "progress": 0.25})), "generating, 25 %"),
-        (agent(json!({"status": "success", "progress": 0.5, "current_step": "lip_sync"})), "success, 50 %, lip_sync"),
-        (
-            agent(json!({"status": "generating", "current_step": "awaiting_face_marking"})),
-            "generating, awaiting_face_marking (the service waits for a person to mark the face)",
-        ),
-        (agent(json!({"status": "generating", "progress": 1e300, "current_step": "done"})), "generating, 100 %, done"),
-        (status("a\nb"), "a\\nb"),
-    ];
-    for (answer, what) in rows {
-        let error = script([], answer).api().wait(ID, &Wait::new().timeout(secs(1))).unwrap_err();
-        assert_eq!(error.kind(), WaitTimedOut);
-        let line = format!(
-            "wait: agent {ID}: not ready after 0.0 s of 1s (too little is left to ask again): {what}; \
-             this is no failure, wait for it again"
-        );
-        assert_eq!(error.to_string(), line);
-    }
-}
-
-/// Every way a poll can fail that may pass, but for the unknown agent.
-fn passing_trouble() -> Vec<(Answer, ErrorKind)> {
-    let nested = json!({"error": {"code": "INTERNAL_ERROR", "message": "m"}, "status_code": 500});
-    vec![
-        (error(408), Service),
-        (error(425), Service),
-        (error(429), RateLimited),
-        (error(500), Service),
-        (error(502), Service),
-        (error(503), Service),
-        (error(504), Service),
-        (Answer::json(500, nested), Service),
-        (Answer::json(200, json!({"success": false, "error": "RATE_LIMITED"})), RateLimited),
-        (Answer::json(200, json!({"success": false, "error": "INTERNAL_ERROR"})), Service),
-        (Answer::new(200, "<html>maintenance</html>"), UnexpectedAnswer),
-        (Answer::new(200, ""), UnexpectedAnswer),
-        (Answer::json(200, json!([])), UnexpectedAnswer),
-        (Answer::json(200, json!({"success": true, "data": null})), UnexpectedAnswer),
-        (agent(json!({"status": 7})), UnexpectedAnswer),
-    ]
-}
-
-#[test]
-fn passing_trouble_is_no_end() {
-    for (trouble, _) in passing_trouble() {
-        let first = script([trouble.clone()], status("ready"));
-        assert!(first.api().wait(ID, &Wait::new()).unwrap().is_ready());
-        assert_eq!((first.hits(), first.clock.sleeps()), (2, vec![secs(5)]));
-
-        let later = script([processing(), trouble.clone(), trouble], status("ready"));
-        let items: Vec<_> = later.api().watch(ID, &Wait::new()).map(|item| item.unwrap().status).collect();
-        assert_eq!(items, [Status::Processing, Status::Ready], "trouble that passes is not shown");
-        assert_eq!(later.clock.sleeps(), [secs(5); 3]);
-    }
-}
-
-#[test]
-fn an_outage_runs_out_with_its_own_error() {
-    for (trouble, kind) in passing_trouble() {
-        for (before, last_seen) in [(vec![], None), (vec![processing()], Some("processing"))] {
-            let good = before.len();
-            let service = script(before, trouble.clone());
-            let error = service.api().wait(ID, &Wait::new().outage(secs(60))).unwrap_err();
-            assert_tells(&error, kind, last_seen);
-            assert!(error.to_string().contains(" s of the 60s allowed"), "{error}");
-            assert!(error.is_retryable());
-            let bad = &service.clock.sleeps()[good..];
-            // The last one may be cut short for a last look.
-            let (_, before_last) = bad.split_last().unwrap();
-            assert!(before_last.iter().all(|sleep| *sleep >= secs(5)), "{bad:?}");
-            // A pause is 30 s at most, so it cannot have ended before.
-            assert!(bad.iter().sum::<Duration>() >= secs(29), "{bad:?}");
+/// A row of the table: what the service says (the last reply stays), and what comes of it in a
+/// `wait` and a `watch`. Sleeps are in seconds. Each request is a letter: `p` for a good poll, `r`
+/// for one that failed and is retried, `x` for one that failed and ends the wait.
+#[track_caller]
+fn check<const N: usize>(wait: Wait, script: [Reply; N], end: End, sleeps: &[u64], polls: &str) {
+    let sleeps: Vec<_> = sleeps.iter().copied().map(secs).collect();
+    for call in ["wait", "watch"] {
+        let service = Service::new(script.clone());
+        service.clock.pass(secs(1_000));
+        let events = Events::default();
+        let api = events.record(service.builder());
+        let found = match call {
+            "wait" => api.wait(ID, &wait),
+            _ => last_of_watch(&api, &wait, polls),
+        };
+        assert_eq!(service.clock.sleeps(), sleeps, "{call}: {found:?}");
+        let (letters, last_seen) = read(&events, &sleeps);
+        assert_eq!(letters, polls.trim_end_matches('x'), "{call}: {found:?}");
+        assert_eq!(service.requests().len(), polls.len(), "{call}: {found:?}");
+        for request in service.requests() {
+            assert_eq!(request.method, "GET");
+            assert_eq!(request.target, format!("/v1/agent/status/{ID}"));
+            assert_eq!(request.header("cache-control"), Some("no-cache"));
+        }
+        match (found, end) {
+            (Ok(agent), Ok(())) => assert!(agent.is_ready(), "{agent:?}"),
+            // What becomes of an agent is an item of `watch`.
+            (Ok(agent), Err((GenerationFailed, _))) if call == "watch" => {
+                assert!(agent.is_failed(), "{agent:?}")
+            }
+            (Ok(agent), Err((NotFound, _))) if call == "watch" => {
+                assert_eq!(agent.status, Status::Deleted)
+            }
+            (Err(error), Err((kind, line))) => {
+                assert_eq!(error.kind(), kind, "{error:?}");
+                let (shown, start) = (error.to_string(), format!("wait: agent {ID}: "));
+                assert!(shown.starts_with(&start), "{shown}");
+                assert!(shown.contains(line), "{shown}");
+                assert_eq!(error.last_seen(), last_seen.as_ref());
+                assert_eq!(error.attempts() as usize, polls.len(), "{error:?}");
+                check_facts(&error);
+            }
+            (found, end) => panic!("{call}: {found:?} instead of {end:?}"),
         }
     }
 }
 
-#[test]
-fn an_outage_of_the_network_runs_out_with_its_own_error() {
-    let host = format!("127.0.0.1:{}", unused_port());
-    let clock = Arc::new(FakeClock::default());
-    let api = api_to(&format!("http://{host}")).clock(clock.clone()).build().unwrap();
-    let error = api.wait(ID, &Wait::new()).unwrap_err();
-    assert_tells(&error, Network, None);
-    let line = error.to_string();
-    let start = format!(
-        "wait: agent {ID}: nothing accepts connections at {host} (is the base URL right?); no good answer for "
-    );
-    let out = line
-        .strip_prefix(&start)
-        .and_then(|rest| rest.strip_suffix(" s of the 900s allowed; wait for it again, which is not billed"));
-    let out: f64 = out.and_then(|out| out.parse().ok()).unwrap_or_else(|| panic!("{line}"));
-    // The backoff is random: the last poll comes in the last second, or at the very end of it.
-    assert!((899.0..=900.0).contains(&out), "{line}");
-    assert!(clock.sleeps().iter().sum::<Duration>() >= secs(900 - 30));
+/// The events as letters, and the last agent they show.
+#[track_caller]
+fn read(events: &Events, sleeps: &[Duration]) -> (String, Option<Agent>) {
+    let (mut letters, mut last_seen) = (String::new(), None);
+    for event in events.all() {
+        match event {
+            Event::Polled { agent } => {
+                letters.push('p');
+                last_seen = Some(*agent);
+            }
+            Event::Retrying {
+                attempts, delay, ..
+            } => {
+                assert_eq!(sleeps.get(letters.len()), Some(&delay));
+                letters.push('r');
+                let in_a_row = letters.len() - letters.trim_end_matches('r').len();
+                assert_eq!(attempts as usize, in_a_row);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    (letters, last_seen)
+}
+
+/// What is true of every error of a wait.
+#[track_caller]
+fn check_facts(error: &Error) {
+    let (is_transient, billing) = match error.kind() {
+        RateLimited | Kind::Service | Network => (true, Billing::Billed),
+        Timeout | UnexpectedResponse | WaitTimedOut => (true, Billing::Billed),
+        GenerationFailed => (false, Billing::Refunded),
+        // Nothing is known of an agent that the service does not know.
+        NotFound if error.http_status() == Some(404) && error.last_seen().is_none() => {
+            (false, Billing::Unknown)
+        }
+        _ => (false, Billing::Billed),
+    };
+    assert_eq!(error.is_retryable(), is_transient, "{error:?}");
+    assert_eq!(error.billing(), billing, "{error:?}");
+    assert_eq!(error.agent_id(), Some(ID), "{error:?}");
+    let says_so = error.to_string().contains("call wait again");
+    assert!(says_so || !is_transient, "{error}");
+}
+
+/// The last item of a `watch`, after checking that it alone is an end.
+#[track_caller]
+fn last_of_watch(api: &Api, wait: &Wait, polls: &str) -> bithuman::Result<Agent> {
+    let mut watch = api.watch(ID, wait);
+    let mut items: Vec<_> = watch.by_ref().take(polls.len() + 2).collect();
+    assert!(watch.next().is_none(), "an item after the end");
+    let last = items.pop().unwrap();
+    for item in &items {
+        assert!(!item.as_ref().unwrap().is_finished(), "{item:?}");
+    }
+    assert!(last.as_ref().map_or(true, Agent::is_finished), "{last:?}");
+    let good = items.len() + usize::from(last.is_ok());
+    assert_eq!(good, polls.matches('p').count());
+    last
 }
 
 #[test]
-fn an_outage_is_not_slept_past() {
-    let rows = [
-        // A pause is the interval, and the outage ends in the middle of one.
-        (secs(60), secs(100)),
-        (secs(60), secs(30)),
-        (secs(600), secs(2)),
-    ];
-    for (interval, outage) in rows {
-        let service = script([processing()], error(500));
-        let error = service.api().wait(ID, &Wait::new().interval(interval).outage(outage)).unwrap_err();
-        assert_tells(&error, Service, Some("processing"));
-        let out: Duration = service.clock.sleeps()[1..].iter().sum();
-        assert!(out <= outage, "out for {out:?}, allowed {outage:?}");
+fn the_first_poll_is_at_once_and_the_others_are_one_interval_apart() {
+    check(Wait::new(), [ready()], READY, &[], "p");
+    let steps = ["processing", "generating", "completed", "ready"].map(status);
+    check(Wait::new(), steps.clone(), READY, &[5, 5, 5], "pppp");
+    check(every(90), steps, READY, &[90, 90, 90], "pppp");
+    let slow = [processing().takes(secs(3)), ready().takes(secs(100))];
+    check(Wait::new(), slow, READY, &[5], "pp");
+}
+
+#[test]
+fn the_defaults_are_5_s_and_4_h_and_15_min() {
+    let minutes = |minutes: u64| secs(minutes * 60);
+    let defaults = every(5).timeout(minutes(4 * 60)).outage(minutes(15));
+    assert_eq!(Wait::new(), defaults);
+    assert_eq!(Wait::default(), defaults);
+    let end = fails(WaitTimedOut, "not ready within 4 h (last seen: processing)");
+    let sleeps = [[3600; 3].as_slice(), &[3599]].concat();
+    check(every(3600), [processing()], end, &sleeps, "ppppp");
+    let end = fails(Kind::Service, "no good response for 15 min");
+    check(every(400), [error(500)], end, &[400, 400, 99], "rrrx");
+}
+
+#[test]
+fn words_are_compared_without_case_and_blanks() {
+    for word in ["ready", "READY", " Ready\r\n", "\treadY"] {
+        check(Wait::new(), [status(word)], READY, &[], "p");
+    }
+    for word in ["failed", " FAILED "] {
+        let end = fails(GenerationFailed, "the service does not say why");
+        check(Wait::new(), [status(word)], end, &[], "p");
+    }
+    for word in ["deleted", "Deleted\n"] {
+        let end = fails(NotFound, "the agent was deleted");
+        check(Wait::new(), [status(word)], end, &[], "p");
+    }
+    for word in ["rea dy", "ready.", "readiness", "done", "succeeded"] {
+        check(Wait::new(), [status(word), ready()], READY, &[5], "pp");
     }
 }
 
 #[test]
-fn a_good_answer_ends_an_outage() {
-    // Every trouble is 20 s long, whatever the backoff: the service asks for that.
-    let trouble = || Answer::new(503, "").header("retry-after", "20");
-    let twice_40_s = [trouble(), trouble(), processing(), trouble(), trouble(), processing(), trouble(), trouble()];
-    let service = script(twice_40_s, status("ready"));
-    assert!(service.api().wait(ID, &Wait::new().outage(secs(50))).unwrap().is_ready());
-    let expected = [20, 20, 5, 20, 20, 5, 20, 20].map(secs);
-    assert_eq!(service.clock.sleeps(), expected);
-
-    let service = script([], trouble());
-    let error = service.api().wait(ID, &Wait::new().outage(secs(50))).unwrap_err();
-    assert_tells(&error, Service, None);
+fn success_is_an_end_only_at_a_progress_of_exactly_one() {
+    let at = |word, progress: Value| agent(json!({"status": word, "progress": progress}));
+    for progress in [json!(1), json!(1.0)] {
+        check(Wait::new(), [at(" Success", progress)], READY, &[], "p");
+    }
+    for progress in ["0", "0.999", "60", "100", "\"1.0\"", "null"] {
+        let progress = progress.parse().unwrap();
+        let script = [at("success", progress), ready()];
+        check(Wait::new(), script, READY, &[5], "pp");
+    }
+    // No other word is an end at a progress of 1.
+    for word in ["processing", "generating", "completed", "done"] {
+        let script = [at(word, json!(1.0)), ready()];
+        check(Wait::new(), script, READY, &[5], "pp");
+    }
 }
 
 #[test]
-fn what_outlasts_the_deadline_is_out_of_time_and_keeps_its_cause() {
-    let service = script([processing()], error(502));
-    let error = service.api().wait(ID, &Wait::new().timeout(secs(60))).unwrap_err();
-    assert_tells(&error, WaitTimedOut, Some("processing"));
-    let cause = error.source().unwrap().downcast_ref::<Error>().unwrap();
-    assert_eq!((cause.kind(), cause.http_status()), (Service, Some(502)));
-    assert!(service.clock.sleeps().iter().sum::<Duration>() < secs(60));
+fn a_failed_generation_says_why_and_is_refunded() {
+    let failed = |why: &str| agent(json!({"status": "failed", "error_message": why}));
+    let script = [processing(), failed("No face\nfound")];
+    let line = "the generation failed: No face\\nfound; the service refunds it; \
+        another try is billed again";
+    check(
+        Wait::new(),
+        script,
+        fails(GenerationFailed, line),
+        &[5],
+        "pp",
+    );
+    let end = fails(GenerationFailed, "failed: no [secret];");
+    let script = [failed(&format!("no {SECRET}"))];
+    check(Wait::new(), script, end, &[], "p");
 }
 
 #[test]
-fn the_backoff_grows_and_is_never_below_the_interval() {
-    let service = script(vec![error(500); 40], status("ready"));
-    let wait = Wait::new().interval(secs(1)).outage(secs(24 * 60 * 60));
+fn transient_errors_are_retried_through() {
+    let odd = |body: &str| Reply::new(200, body);
+    let mut replies: Vec<_> = [408, 425, 429, 500, 502, 503, 504, 520, 599]
+        .into_iter()
+        .flat_map(|status| [error(status), gateway(status)])
+        .collect();
+    replies.extend(service_errors(503, "SERVICE_UNAVAILABLE"));
+    replies.extend(service_errors(500, "INTERNAL_ERROR"));
+    replies.extend(["", "null", "[]", "\"ready\"", "<html>", "{}"].map(odd));
+    replies.extend([
+        error(204),
+        odd(r#"{"success": true, "data": null}"#),
+        odd(r#"{"success": true, "data": {"status": ""}}"#),
+        odd(r#"{"success": true, "data": {"status": 1}}"#),
+        odd(r#"{"success": true, "data": {"status": "ready""#),
+        odd(r#"{"success": false, "error": "INTERNAL_ERROR", "message": "m"}"#),
+        odd(r#"{"success": false, "error": "RATE_LIMITED", "message": "m"}"#),
+    ]);
+    for reply in replies {
+        let script = [reply.clone(), ready()];
+        check(Wait::new(), script, READY, &[5], "rp");
+        let script = [processing(), reply.clone(), reply, ready()];
+        check(Wait::new(), script, READY, &[5, 5, 5], "prrp");
+    }
+}
+
+#[test]
+fn a_status_about_another_agent_is_an_unexpected_response() {
+    let other = Reply::json(
+        200,
+        json!({"success": true, "data": {"agent_id": "OTHER", "status": "ready"}}),
+    );
+    let script = [other.clone(), ready()];
+    check(Wait::new(), script, READY, &[5], "rp");
+    let end = fails(
+        UnexpectedResponse,
+        "the service described agent OTHER instead",
+    );
+    let wait = every(30).outage(secs(60));
+    check(wait, [other], end, &[30, 29], "rrx");
+}
+
+#[test]
+fn every_other_3xx_and_4xx_ends_the_wait_at_once() {
+    for status in [
+        300, 301, 302, 304, 307, 308, 399, 400, 401, 402, 403, 405, 406,
+    ]
+    .into_iter()
+    .chain([
+        407, 409, 410, 411, 412, 413, 414, 415, 418, 422, 424, 426, 431, 451, 499,
+    ]) {
+        let kind = match status {
+            401 | 403 => Unauthorized,
+            402 => InsufficientBalance,
+            _ => Rejected,
+        };
+        let script = [error(status), ready()];
+        check(Wait::new(), script, fails(kind, ""), &[], "x");
+        let script = [processing(), gateway(status), ready()];
+        check(Wait::new(), script, fails(kind, ""), &[5], "px");
+    }
+    for reply in service_errors(403, "PLAN_REQUIRED") {
+        let end = fails(PlanLimit, "(403 PLAN_REQUIRED)");
+        check(Wait::new(), [reply, ready()], end, &[], "x");
+    }
+    let deleted = service_error(410, "AGENT_DELETED");
+    let end = fails(NotFound, "the agent was deleted (410 AGENT_DELETED)");
+    check(Wait::new(), [deleted, ready()], end, &[], "x");
+    let rejected = Reply::json(200, json!({"success": false, "message": "no"}));
+    let end = fails(Rejected, "no");
+    check(Wait::new(), [rejected, ready()], end, &[], "x");
+}
+
+#[test]
+fn a_404_is_retried_through_for_60_s_before_the_first_good_response() {
+    let unknown = || service_error(404, "AGENT_NOT_FOUND");
+    let end = fails(NotFound, "the service knows no such agent (404 AGENT");
+    check(Wait::new(), [unknown(), ready()], READY, &[5], "rp");
+    check(Wait::new(), [gateway(404), ready()], READY, &[5], "rp");
+    check(every(30), [unknown()], end, &[30, 30], "rrx");
+    check(every(61), [unknown()], end, &[61], "rx");
+    let script = [unknown(), unknown(), ready()];
+    check(every(29), script, READY, &[29, 29], "rrp");
+    // It is time that counts, not polls.
+    let slow = || unknown().takes(secs(25));
+    check(every(5), [slow()], end, &[5, 5], "rrx");
+    // Other errors in between do not start the time again.
+    let script = [unknown(), error(503), unknown()];
+    check(every(30), script, end, &[30, 30], "rrx");
+    // The time starts with the first 404.
+    let script = [error(503), error(503), unknown(), ready()];
+    check(every(40), script, READY, &[40, 40, 40], "rrrp");
+}
+
+#[test]
+fn a_404_after_a_good_response_ends_the_wait() {
+    let unknown = service_error(404, "AGENT_NOT_FOUND");
+    let end = fails(NotFound, "(404 AGENT_NOT_FOUND)");
+    let script = [processing(), unknown.clone()];
+    check(Wait::new(), script, end, &[5], "px");
+    let script = [unknown.clone(), processing(), unknown];
+    check(Wait::new(), script, end, &[5, 5], "rpx");
+}
+
+#[test]
+fn an_outage_ends_the_wait_with_its_last_error() {
+    let wait = || every(30).outage(secs(60));
+    let end = fails(Kind::Service, "(502): A gateway's title");
+    check(wait(), [gateway(502)], end, &[30, 29], "rrx");
+    let end = fails(Kind::Service, "no good response for 1 min");
+    let script = [error(429), error(500), error(502), error(503)];
+    check(wait(), script, end, &[30, 29], "rrx");
+    // A good response ends an outage.
+    let script = [error(500), error(500), processing(), error(500)];
+    check(wait(), script, end, &[30, 29, 30, 30, 29], "rrprrx");
+    // Nothing of an outage is retried through.
+    let none = Wait::new().outage(secs(0));
+    let end = fails(Kind::Service, "");
+    check(none, [error(500)], end, &[], "x");
+}
+
+#[test]
+fn backoff_grows_with_the_failures_but_not_beyond_30_s() {
+    let service = Service::new(vec![error(500); 40].into_iter().chain([ready()]));
+    let wait = Wait::new().interval(ms(1)).outage(secs(3600));
     service.api().wait(ID, &wait).unwrap();
     let sleeps = service.clock.sleeps();
-    assert_eq!(sleeps.len(), 40);
-    for (n, sleep) in sleeps.iter().enumerate() {
-        let most = ms(500 << n.min(6)).min(secs(30)).max(secs(1));
-        assert!((secs(1)..=most).contains(sleep), "{n}: {sleep:?}");
+    for (failures, sleep) in sleeps.iter().enumerate() {
+        let limit = ms(500 << failures.min(6)).min(secs(30));
+        assert!((ms(1)..=limit).contains(sleep), "{failures}: {sleep:?}");
     }
-    // Each of these is random up to 30 s.
-    assert!(sleeps[6..].iter().any(|sleep| *sleep > secs(8)), "{sleeps:?}");
-    assert!(sleeps[6..].iter().any(|sleep| *sleep != sleeps[39]), "{sleeps:?}");
-
-    // After a good answer it begins anew.
-    let answers = iter::repeat_n(error(500), 20).chain([processing(), error(500)]);
-    let service = script(answers, status("ready"));
-    service.api().wait(ID, &wait).unwrap();
-    assert_eq!(service.clock.sleeps()[20..], [secs(1), secs(1)]);
+    // 34 delays of up to 30 s at random.
+    let longest = sleeps.iter().max().unwrap();
+    assert!(*longest > secs(15), "{longest:?}");
 }
 
 #[test]
 fn retry_after_is_a_floor() {
-    for http in [429, 503, 500] {
-        let rows = [("40", secs(40)), ("5.5", ms(5_500)), ("2", secs(5)), ("0", secs(5)), ("tomorrow", secs(5))];
-        for (value, pause) in rows {
-            let service = script([processing(), error(http).header("retry-after", value)], status("ready"));
-            service.api().wait(ID, &Wait::new()).unwrap();
-            assert_eq!(service.clock.sleeps(), [secs(5), pause], "{value}");
-        }
+    let rows = [
+        ("20", 20),
+        ("61", 61),
+        ("899", 899),
+        ("2", 5),
+        ("0", 5),
+        ("-20", 5),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 5),
+    ];
+    for (retry_after, sleep) in rows {
+        let script = [busy(retry_after), ready()];
+        check(Wait::new(), script, READY, &[sleep], "rp");
     }
-    // It is shorter than the time left, and longer than the outage that was to be sat out.
-    let service = script([processing()], error(429).header("retry-after", "1000"));
-    let error = service.api().wait(ID, &Wait::new()).unwrap_err();
-    assert_tells(&error, RateLimited, Some("processing"));
-    assert_eq!((error.retry_after(), service.clock.sleeps().len()), (Some(secs(1_000)), 1));
+    let unavailable = error(503).header("retry-after", "7");
+    check(Wait::new(), [unavailable, ready()], READY, &[7], "rp");
+    // It is forgotten once the service is well.
+    let script = [busy("20"), processing(), ready()];
+    check(Wait::new(), script, READY, &[20, 5], "rpp");
 }
 
 #[test]
-fn retry_after_beyond_the_deadline_ends_the_wait_at_once() {
-    for (retry_after, timeout) in [(100, 60), (60, 60), (9_000, 7_200)] {
-        let service = script([], error(429).header("retry-after", retry_after.to_string()));
-        let wait = Wait::new().timeout(secs(timeout)).outage(secs(100_000));
+fn a_retry_after_beyond_the_end_is_not_begun() {
+    let end = fails(RateLimited, "the service asks to wait 15 min 1 s");
+    check(Wait::new(), [busy("901")], end, &[], "x");
+    let end = fails(RateLimited, "the service asks to wait");
+    let longest = busy(&u64::MAX.to_string());
+    check(Wait::new(), [longest], end, &[], "x");
+    let wait = || Wait::new().timeout(secs(60));
+    let end = fails(WaitTimedOut, "too little of 1 min remains for another poll");
+    check(wait(), [busy("60")], end, &[], "x");
+    check(wait(), [processing(), busy("55")], end, &[5], "px");
+    let script = [processing(), busy("54"), ready()];
+    check(wait(), script, READY, &[5, 54], "prp");
+}
+
+#[test]
+fn the_last_poll_is_a_second_before_the_deadline() {
+    let timeout = |seconds| Wait::new().timeout(secs(seconds));
+    let end = |line| fails(WaitTimedOut, line);
+    let line = "not ready within 12 s (last seen: processing)";
+    check(timeout(12), [processing()], end(line), &[5, 5, 1], "pppp");
+    let line = "not ready within 10 s (";
+    check(timeout(10), [processing()], end(line), &[5, 4], "ppp");
+    let script = [processing(), processing(), ready()];
+    check(timeout(10), script, READY, &[5, 4], "ppp");
+    let line = "not ready within 1 s (";
+    check(timeout(1), [processing()], end(line), &[], "p");
+    // One that takes too long is the last one.
+    let slow = processing().takes(secs(59));
+    let line = "not ready within 1 min (";
+    check(timeout(60), [slow], end(line), &[], "p");
+    // An outage does not end the wait later.
+    let line = "not ready within 20 s (no good response); the last poll failed: the service failed (500); call wait again";
+    let sleeps = [10, 9];
+    let wait = every(10).timeout(secs(20));
+    check(wait, [error(500)], end(line), &sleeps, "rrx");
+    // A time that never ends is a time.
+    check(timeout(u64::MAX), [ready()], READY, &[], "p");
+}
+
+#[test]
+fn without_any_time_there_is_no_request() {
+    let end = fails(WaitTimedOut, "not ready within 0 ms (no good response)");
+    check(Wait::new().timeout(secs(0)), [ready()], end, &[], "");
+}
+
+#[test]
+fn a_timeout_has_the_last_error_of_an_outage_as_its_cause() {
+    let cause = |script: Vec<Reply>| {
+        let service = Service::new(script);
+        let wait = Wait::new().timeout(secs(10));
         let error = service.api().wait(ID, &wait).unwrap_err();
-        assert_tells(&error, WaitTimedOut, None);
-        assert_eq!(error.retry_after(), Some(secs(retry_after)));
-        assert!(error.to_string().contains(&format!("asks to wait {retry_after} s")), "{error}");
-        let cause = error.source().unwrap().downcast_ref::<Error>().unwrap();
-        assert_eq!(cause.kind(), RateLimited);
-        assert_eq!((service.hits(), service.clock.sleeps()), (1, vec![]));
-    }
-    // What still fits is waited for.
-    let service = script([error(429).header("retry-after", "59")], status("ready"));
-    assert!(service.api().wait(ID, &Wait::new().timeout(secs(60))).unwrap().is_ready());
-    assert_eq!(service.clock.sleeps(), [secs(59)]);
+        assert_eq!(error.kind(), WaitTimedOut);
+        error.source().map(|cause| cause.to_string())
+    };
+    let found = cause(vec![processing(), error(500), error(502)]);
+    assert!(found.as_ref().unwrap().contains("(502)"), "{found:?}");
+    assert_eq!(cause(vec![processing(), error(500), processing()]), None);
+    let found = cause(vec![busy("10")]);
+    assert!(found.as_ref().unwrap().contains("(429)"), "{found:?}");
 }
 
 #[test]
-fn an_agent_not_known_yet_may_be_known_soon() {
-    let not_found = || Answer::json(404, json!({"success": false, "error": "AGENT_NOT_FOUND"}));
+fn the_line_of_a_timeout_says_what_was_last_seen() {
+    const CONTINUES: &str = "generation continues, call wait again";
+    const CHECK: &str = "check the agent, or call wait again";
     let rows = [
-        (vec![not_found(); 3], None),
-        (vec![not_found(); 4], Some((4, None))),
-        (vec![not_found(), not_found(), error(500), not_found(), not_found(), not_found()], None),
+        (json!({"status": "processing"}), "processing", CONTINUES),
         (
-            vec![not_found(), not_found(), error(500), not_found(), not_found(), not_found(), not_found()],
-            Some((7, None)),
+            json!({"status": "generating", "progress": 0.35, "current_step": "lip_sync"}),
+            "generating, 35%, lip_sync",
+            CONTINUES,
         ),
-        (vec![processing(), not_found()], Some((2, Some("processing")))),
-        (vec![not_found(), not_found(), processing(), not_found()], Some((4, Some("processing")))),
-        (vec![processing(), error(500), not_found()], Some((3, Some("processing")))),
+        (
+            json!({"status": "generating", "current_step": "awaiting_face_marking"}),
+            "generating, awaiting_face_marking (the service waits for a person)",
+            CONTINUES,
+        ),
+        // It does not claim that all is well where it cannot know.
+        (
+            json!({"status": "on\nfire", "progress": 0.35}),
+            "the unknown status \"on\\nfire\", 35%",
+            CHECK,
+        ),
+        (
+            json!({"status": "completed", "error_message": "lip_sync failed"}),
+            "completed, error message: lip_sync failed",
+            CHECK,
+        ),
+        (
+            json!({"status": SECRET, "current_step": SECRET, "error_message": SECRET}),
+            "the unknown status \"[secret]\", [secret], error message: [secret]",
+            CHECK,
+        ),
     ];
-    for (answers, end) in rows {
-        let polls = answers.len();
-        let service = script(answers, status("ready"));
-        let result = service.api().wait(ID, &Wait::new());
-        match end {
-            None => {
-                assert!(result.unwrap().is_ready());
-                assert_eq!(service.hits(), polls + 1);
-            }
-            Some((hits, last_seen)) => {
-                let error = result.unwrap_err();
-                assert_tells(&error, NotFound, last_seen);
-                assert_eq!((error.code(), error.is_retryable()), (Some("AGENT_NOT_FOUND"), false));
-                assert_eq!(service.hits(), hits);
-            }
-        }
-        assert!(service.clock.sleeps().iter().all(|sleep| *sleep >= secs(5)));
-    }
-}
-
-#[test]
-fn what_does_not_pass_ends_the_wait_at_once() {
-    let rows = [
-        (error(400), Rejected),
-        (error(401), Unauthorized),
-        (error(402), InsufficientBalance),
-        (error(403), Unauthorized),
-        (error(405), Rejected),
-        (error(409), Rejected),
-        (error(410), Rejected),
-        (error(422), Rejected),
-        (error(302).header("location", "http://127.0.0.1:9/"), Rejected),
-        (error(304), Rejected),
-        (Answer::json(200, json!({"success": false, "error": "no"})), Rejected),
-        (Answer::json(200, json!({"success": false, "error": "UNAUTHORIZED"})), Unauthorized),
-    ];
-    for (answer, kind) in rows {
-        let service = script([answer.clone()], status("ready"));
-        let error = service.api().wait(ID, &Wait::new()).unwrap_err();
-        assert_tells(&error, kind, None);
-        assert_eq!((service.hits(), service.clock.sleeps()), (1, vec![]));
-
-        let service = script([processing(), answer], status("ready"));
-        let error = service.api().wait(ID, &Wait::new()).unwrap_err();
-        assert_tells(&error, kind, Some("processing"));
-        assert_eq!((service.hits(), error.is_retryable()), (2, false));
-    }
-}
-
-#[test]
-fn every_status_in_the_order_the_service_writes_them() {
-    let steps = [
-        json!({"status": "processing", "progress": 0.0}),
-        json!({"status": "generating", "progress": 0.0, "current_step": "payment"}),
-        json!({"status": "completed", "progress": 0.05, "current_step": "persona"}),
-        json!({"status": "generating", "progress": 0.1, "current_step": "voice_image"}),
-        json!({"status": "success", "progress": 0.2, "current_step": "voice_image"}),
-        json!({"status": "generating", "progress": 0.3, "current_step": "video"}),
-        json!({"status": "generating", "progress": 0.5, "current_step": "awaiting_face_marking"}),
-        json!({"status": "completed", "progress": 1.0, "current_step": "lip_sync"}),
-        json!({"status": "success"}),
-        json!({"status": "polishing", "progress": 1.0}),
-    ];
-    let ends = [
-        json!({"status": "ready", "progress": 1.0, "current_step": "done"}),
-        json!({"status": "ready"}),
-        json!({"status": "success", "progress": 1.0, "current_step": "done"}),
-    ];
-    for end in ends {
-        let all: Vec<_> = steps.iter().chain([&end]).cloned().collect();
-        let service = Service::new(all.iter().cloned().map(agent).chain([error(500)]));
-        let seen: Vec<Agent> = service.api().watch(ID, &Wait::new()).map(Result::unwrap).collect();
-        assert_eq!(seen.len(), all.len());
-        for (agent, step) in seen.iter().zip(&all) {
-            assert_eq!(agent.status.as_str(), step["status"]);
-            assert_eq!(agent.progress, step["progress"].as_f64());
-            assert_eq!(agent.is_finished(), *step == end);
-        }
-        let service = Service::new(all.into_iter().map(agent).chain([error(500)]));
-        assert_eq!(service.api().wait(ID, &Wait::new()).unwrap(), *seen.last().unwrap());
-        assert_eq!(service.hits(), seen.len());
-    }
-}
-
-#[test]
-fn a_failed_generation_is_an_error_of_wait_and_an_item_of_watch() {
-    let rows = [
-        (json!({"status": "failed", "error_message": "The picture\nhas no face"}), Some("The picture\nhas no face")),
-        (json!({"status": "failed", "error_message": null}), None),
-        (json!({"status": "failed", "progress": 1.0}), None),
-    ];
-    for (end, message) in rows {
-        let service = script([processing()], agent(end.clone()));
-        let error = service.api().wait(ID, &Wait::new()).unwrap_err();
-        assert_tells(&error, GenerationFailed, Some("failed"));
-        assert_eq!((error.message(), error.is_retryable()), (message, false));
-        let told = message.map(|message| format!(": {}", message.replace('\n', "\\n")));
-        let told = told.unwrap_or(", and the service does not say why".into());
-        let line =
-            format!("wait: agent {ID}: the generation failed{told}; another try is a new generate, which is billed");
+    for (fields, seen, advice) in rows {
+        let service = Service::new([agent(fields)]);
+        let wait = Wait::new().timeout(secs(2 * 3600)).interval(secs(3600));
+        let error = service.api().wait(ID, &wait).unwrap_err();
+        let line = format!("wait: agent {ID}: not ready within 2 h (last seen: {seen}); {advice}");
         assert_eq!(error.to_string(), line);
-        assert_eq!(service.hits(), 2);
+    }
+    // No text of the service's makes the line longer than a screen.
+    let long = "x".repeat(600);
+    let service = Service::new([agent(json!({"status": long}))]);
+    let wait = Wait::new().timeout(secs(5));
+    let error = service.api().wait(ID, &wait).unwrap_err();
+    let shown = format!("unknown status \"{}\"", &long[..512]);
+    assert!(error.to_string().contains(&shown), "{error}");
+}
 
-        let service = script([processing()], agent(end.clone()));
-        let mut watch = service.api().watch(ID, &Wait::new());
-        assert_eq!(watch.next().unwrap().unwrap().status, Status::Processing);
-        let failed = watch.next().unwrap().unwrap();
-        assert!(failed.is_failed() && failed.error_message.as_deref() == message);
-        assert!(iter::repeat_with(|| watch.next()).take(3).all(|item| item.is_none()));
-        assert_eq!(service.hits(), 2);
-
-        let service = script([started(), processing()], agent(end));
-        let request = GenerateRequest::new().idempotency_key("k");
-        let error = service.api().generate_and_wait(&request, &Wait::new()).unwrap_err();
-        assert_tells(&error, GenerationFailed, Some("failed"));
-        assert_eq!((error.idempotency_key(), error.is_retryable()), (Some("k"), false));
+#[test]
+fn a_ready_agent_is_seen_whatever_else_is_in_its_record() {
+    let deep = |open: &str, close: &str| open.repeat(300) + &close.repeat(300);
+    let record = |field: &str| {
+        let data = format!(r#""agent_id": "{ID}", {field}, "status": "ready""#);
+        Reply::new(200, format!(r#"{{"success": true, "data": {{{data}}}}}"#))
+    };
+    for field in [
+        r#""system_prompt": "\ud83d""#.to_owned(),
+        r#""progress": 1e400"#.to_owned(),
+        r#""cost": [1e400, -1e400]"#.to_owned(),
+        format!(r#""tree": {}"#, deep("[", "]")),
+        format!(r#""tree": {}1{}"#, r#"{"a":"#.repeat(300), "}".repeat(300)),
+        format!(r#""system_prompt": "{}""#, "p".repeat(900_000)),
+        r#""name": 1, "model_url": [], "supported_models": {}"#.to_owned(),
+        r#""status": "processing""#.to_owned(),
+    ] {
+        check(Wait::new(), [record(&field)], READY, &[], "p");
+    }
+    let body = String::from_utf8(ready().body).unwrap();
+    for body in [format!("\u{feff}{body}"), format!("{body} and more")] {
+        check(Wait::new(), [Reply::new(200, body)], READY, &[], "p");
     }
 }
 
 #[test]
-fn watch_gives_at_most_one_error_as_its_last_item() {
-    let rows = [
-        (vec![], error(401), 0),
-        (vec![processing(), processing()], error(400), 2),
-        (vec![processing()], error(500), 1),
-        (vec![processing(), error(500), processing()], error(404), 2),
-    ];
-    for (answers, then, good) in rows {
-        let service = script(answers, then);
-        let mut watch = service.api().watch(ID, &Wait::new().outage(secs(30)));
-        for _ in 0..good {
-            assert!(watch.next().unwrap().is_ok());
-        }
-        assert!(watch.next().unwrap().is_err());
-        let hits = service.hits();
-        assert!(iter::repeat_with(|| watch.next()).take(3).all(|item| item.is_none()));
-        assert_eq!(service.hits(), hits);
+fn the_reason_of_a_retry_and_the_cause_of_a_timeout_name_the_call() {
+    let service = Service::new([error(500)]);
+    let events = Events::default();
+    let api = events.record(service.builder());
+    let wait = Wait::new().timeout(secs(5));
+    let timed_out = api.wait(ID, &wait).unwrap_err();
+    let expected = format!("wait: agent {ID}: the service failed (500)");
+    assert_eq!(timed_out.source().unwrap().to_string(), expected);
+    for event in events.all() {
+        let Event::Retrying { reason, .. } = event else {
+            panic!("{event:?}");
+        };
+        assert_eq!(reason, expected);
     }
 }
 
 #[test]
-fn watch_sends_nothing_until_it_is_asked_and_needs_no_handle() {
-    fn goes_anywhere<T: Send + 'static>(_: &T) {}
-    let service = script([processing()], status("ready"));
-    let mut watch: Watch = service.api().watch(ID, &Wait::new());
-    goes_anywhere(&watch);
-    assert_eq!(service.hits(), 0);
-    assert!(watch.next().unwrap().is_ok());
-    assert_eq!((service.hits(), service.clock.sleeps()), (1, vec![]), "the sleep comes before the next poll");
-    assert!(watch.next().unwrap().unwrap().is_ready());
-    assert_eq!(service.clock.sleeps(), [secs(5)]);
+fn an_outage_that_did_not_take_place_is_not_claimed() {
+    let service = Service::new([busy("901")]);
+    let line = service
+        .api()
+        .wait(ID, &Wait::new())
+        .unwrap_err()
+        .to_string();
+    assert!(!line.contains("no good response for 15 min"), "{line}");
 }
 
 #[test]
-fn a_refused_generate_is_not_waited_for() {
-    let rows = [(error(401), Unauthorized, false), (error(500), Service, true), (error(200), UnexpectedAnswer, true)];
-    for (answer, kind, unknown) in rows {
-        let service = script([answer], status("ready"));
-        let error = service.api().generate_and_wait(&GenerateRequest::new(), &Wait::new()).unwrap_err();
-        assert_eq!((error.kind(), error.outcome_unknown(), error.agent_id()), (kind, unknown, None));
-        assert!(error.to_string().starts_with("generate: "), "{error}");
-        assert_eq!(error.idempotency_key(), service.request().header("idempotency-key"));
-        assert_eq!((service.hits(), service.clock.sleeps()), (1, vec![]));
+fn the_line_of_a_timeout_does_not_call_60_of_100_complete() {
+    let service = Service::new([agent(json!({"status": "success", "progress": 60}))]);
+    let wait = Wait::new().timeout(secs(5));
+    let line = service.api().wait(ID, &wait).unwrap_err().to_string();
+    assert!(!line.contains("100%"), "{line}");
+}
+
+#[test]
+fn watch_sleeps_between_items_and_not_before_it_gives_one() {
+    let service = Service::new([processing(), ready()]);
+    let mut watch = service.api().watch(ID, &Wait::new());
+    assert!(service.requests().is_empty());
+    for requests in [1, 2] {
+        watch.next().unwrap().unwrap();
+        assert_eq!(service.clock.sleeps().len(), requests - 1);
+        assert_eq!(service.requests().len(), requests);
     }
+    let done: Vec<_> = (0..3).filter_map(|_| watch.next()).collect();
+    assert!(done.is_empty(), "{done:?}");
 }
 
 #[test]
-fn whatever_goes_wrong_after_the_payment_must_not_be_paid_again() {
-    let rows =
-        [(error(500), Service), (error(429), RateLimited), (error(200), UnexpectedAnswer), (error(401), Unauthorized)];
-    for (answer, kind) in rows {
-        let service = script([started(), processing()], answer);
-        let error = service.api().generate_and_wait(&GenerateRequest::new(), &Wait::new()).unwrap_err();
-        assert_tells(&error, kind, Some("processing"));
-        assert!(!error.is_retryable(), "{error:?}");
-        let key = service.requests()[0].header("idempotency-key").map(str::to_owned);
-        assert_eq!(error.idempotency_key(), key.as_deref());
-        assert!(service.requests()[1..].iter().all(|request| request.method == "GET"));
+fn what_cannot_be_waited_for_is_refused_without_a_request() {
+    let service = Service::new([]);
+    let api = service.api();
+    let zero = every(0);
+    for result in [
+        api.wait(ID, &zero),
+        api.wait("", &Wait::new()),
+        api.wait("..", &Wait::new()),
+        api.watch(ID, &zero).next().unwrap(),
+        api.generate_and_wait(&small(), &zero),
+    ] {
+        let error = result.unwrap_err();
+        assert_eq!(error.kind(), InvalidInput, "{error:?}");
+        assert_eq!(error.billing(), Billing::NotBilled, "{error:?}");
+        assert_eq!(error.attempts(), 0, "{error:?}");
+        assert!(error.to_string().starts_with("wait: the "), "{error}");
     }
+    assert_eq!(api.watch("", &Wait::new()).take(3).count(), 1);
+    assert_eq!(service.requests().len(), 0);
 }
 
 #[test]
-fn a_connection_that_breaks_is_passing_trouble() {
-    let url = listen(|n, mut stream| match n {
-        // One poll: the first break may be an idle connection's, and costs nothing.
-        0 | 1 => say(&mut stream, ""),
-        2 => say(&mut stream, "SSH-2.0-OpenSSH_9.6\r\n\r\n"),
-        _ => say(&mut stream, "HTTP/1.1 200 OK\r\n\r\n{\"data\": {\"status\": \"ready\"}}"),
-    });
-    let clock = Arc::new(FakeClock::default());
-    let api = api_to(&url).clock(clock.clone()).build().unwrap();
-    assert!(api.wait(ID, &Wait::new()).unwrap().is_ready());
-    assert_eq!(clock.sleeps(), [secs(5); 2]);
-}
-
-#[test]
-fn attempts_count_every_request_of_the_call() {
-    let rows = [
-        (vec![processing(), processing()], error(401), Unauthorized, 3),
-        (vec![error(500), processing()], status("failed"), GenerationFailed, 3),
-        (vec![error(404), error(404), error(404)], error(404), NotFound, 4),
-    ];
-    for (answers, then, kind, attempts) in rows {
-        let service = script(answers, then);
-        let error = service.api().wait(ID, &Wait::new()).unwrap_err();
-        assert_eq!((error.kind(), error.attempts()), (kind, attempts));
-    }
-    let service = script([], processing());
-    let error = service.api().wait(ID, &Wait::new().timeout(secs(12))).unwrap_err();
-    assert_eq!((error.kind(), error.attempts() as usize), (WaitTimedOut, service.hits()));
+fn the_time_of_day_does_not_matter() {
+    let service = Service::new([processing(), processing(), ready()]);
+    let clock = service.clock.clone();
+    let suspend = move || clock.suspend(secs(10 * 3600));
+    service.clock.on_sleep(suspend);
+    service.api().wait(ID, &Wait::new()).unwrap();
 }

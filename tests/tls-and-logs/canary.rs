@@ -1,308 +1,257 @@
-//! The canary sweep: the secret and a proxy's password are in nothing that anyone can print, not even
-//! when the service says them back wherever it can.
+//! The canary sweep: the secret, a proxy's password and the content of media are in nothing that
+//! anyone can print, not even where the service repeats them in every way it can.
 
-use std::error::Error as _;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
-use std::thread;
 
-use bithuman::serde_json::{self, Value, json as value};
-use bithuman::{Agent, Api, ApiBuilder, Error, ErrorKind, Event, GenerateRequest, Generation, Media, Status, Wait};
+use bithuman::serde_json::{Value, json};
+use bithuman::{Api, ApiBuilder, Error, ErrorKind, Event, GenerateRequest, Media, Wait};
 
-use crate::script::{Act, Script, act, http};
+use crate::harness::*;
 use crate::server::*;
-
-/// What is kept secret, and what is shown only by its length.
-const CANARIES: [&str; 4] = [SECRET, PASSWORD, CREDENTIALS, MEDIA];
 
 const MEDIA: &str = "canary-medium";
 
 #[track_caller]
-fn assert_clean(what: &str, text: &str) {
-    for canary in CANARIES {
-        assert!(!text.contains(canary), "{what}: {text}");
+fn assert_clean(text: &str) {
+    for canary in [SECRET, PASSWORD, CREDENTIALS, MEDIA] {
+        assert!(!text.contains(canary), "{text}");
     }
 }
 
 #[track_caller]
 fn assert_debug_clean(value: &impl Debug) {
-    assert_clean("{:?}", &format!("{value:?}"));
-    assert_clean("{:#?}", &format!("{value:#?}"));
-}
-
-#[track_caller]
-fn assert_error_clean(error: &Error) {
-    assert_debug_clean(error);
-    let mut cause: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = cause {
-        assert_clean("a cause", &format!("{error} {error:?} {error:#?}"));
-        cause = error.source();
-    }
-}
-
-/// A field of an answer that says the secret, in some words more.
-fn echo() -> String {
-    format!("you sent api-secret: {SECRET}!")
-}
-
-/// Headers that say it.
-fn headers() -> String {
-    format!("x-request-id: {}\r\nretry-after: {SECRET}\r\nlocation: https://a.example/?q={SECRET}\r\n{CLOSE}", echo())
-}
-
-fn echoing(status: u16, body: Value) -> Act {
-    let answer = http(status, &headers(), body.to_string());
-    act(move |c| {
-        c.request();
-        c.send(&answer);
-    })
-}
-
-/// An agent each of whose fields says it, but for its id and for what decides.
-fn agent(fields: Value) -> Value {
-    let mut all = value!({"agent_id": ID, "progress": echo(), "supported_models": [echo(), echo()], "extra": {"a": [echo(), {"b": echo()}]}});
-    let texts = [
-        "event_type",
-        "error_message",
-        "created_at",
-        "updated_at",
-        "system_prompt",
-        "image_url",
-        "video_url",
-        "name",
-        "model_url",
-        "progress_msg",
-        "current_step",
-        "voice_id",
-        "description",
-        "new_in_2027",
-    ];
-    let object = all.as_object_mut().unwrap();
-    object.extend(texts.map(|name| (name.to_owned(), echo().into())));
-    object.extend(fields.as_object().unwrap().clone());
-    value!({"success": true, "message": echo(), "data": all})
-}
-
-fn refusal() -> Value {
-    value!({"success": false, "error": {"code": echo(), "message": echo()}, "details": [echo(), {"a": echo()}]})
-}
-
-#[test]
-fn no_setting_shows_a_canary() {
-    let builder = api_to("https://service.example").proxy(format!("http://user:{PASSWORD}@127.0.0.1:1"));
-    assert_debug_clean(&builder);
-    let api = builder.build().unwrap();
-    assert_debug_clean(&api);
-    assert_debug_clean(&api.watch(ID, &Wait::new()));
-    assert_debug_clean(&Wait::new());
-}
-
-#[test]
-fn no_medium_shows_its_content() {
-    let media =
-        [Media::bytes(MEDIA), Media::base64(MEDIA), Media::url(format!("https://user:{PASSWORD}@a.example/{MEDIA}"))];
-    for medium in media {
-        assert_debug_clean(&medium);
-        assert_debug_clean(
-            &GenerateRequest::new().prompt("p").image(medium.clone()).video(medium.clone()).audio(medium),
-        );
-    }
-}
-
-#[test]
-fn no_answer_shows_a_canary() {
-    let started = value!({"success": true, "agent_id": ID, "status": echo(), "message": echo(), "more": [echo()]});
-    let server = Script::new([echoing(200, started), echoing(200, agent(value!({"status": echo()})))]);
-    let api = api_to(&server.url).build().unwrap();
-    let generation: Generation = api.generate(&request()).unwrap();
-    assert_debug_clean(&generation);
-    assert_clean("JSON", &serde_json::to_string(&generation).unwrap());
-    let agent: Agent = api.status(ID).unwrap();
-    assert_debug_clean(&agent);
-    assert_clean("JSON", &serde_json::to_string(&agent).unwrap());
-    assert_debug_clean(&agent.status);
-    assert_clean("Display", &agent.status.to_string());
-    assert!(matches!(&agent.status, Status::Unknown(word) if word.contains("[secret]")), "{:?}", agent.status);
-    // What was masked is there to be seen, and the rest of it is as it was.
-    assert_eq!(agent.name.as_deref(), Some("you sent api-secret: [secret]!"));
-}
-
-#[test]
-fn no_event_shows_a_canary() {
-    let acts = [
-        echoing(503, refusal()),
-        echoing(200, value!({"success": true, "agent_id": ID})),
-        echoing(500, refusal()),
-        echoing(200, agent(value!({"status": "generating"}))),
-        echoing(302, value!(echo())),
-    ];
-    let server = Script::new(acts);
-    let events = Arc::new(Mutex::new(Vec::new()));
-    let noted = events.clone();
-    let api = api_to(&server.url).retries(1).idempotency_honored(true).build().unwrap();
-    let api = api.on_event(move |event| noted.lock().unwrap().push(event.clone()));
-    assert_debug_clean(&api);
-    let error = api.generate_and_wait(&request(), &Wait::new()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Rejected, "{error:?}");
-    assert_error_clean(&error);
-    let events = events.lock().unwrap();
-    for (kind, count) in [("Uploaded", 1), ("Resending", 2), ("Polled", 1)] {
-        let told = events.iter().filter(|event| format!("{event:?}").starts_with(kind)).count();
-        assert!(told >= count, "{kind}: {events:?}");
-    }
-    for event in events.iter() {
-        assert_debug_clean(event);
-        if let Event::Resending { reason, .. } = event {
-            assert!(reason.contains("[secret]") && !reason.contains('\n'), "{reason}");
-        }
-    }
-}
-
-/// An error of this kind from each call that can have one.
-fn provoke(acts: impl IntoIterator<Item = Act>, call: impl FnOnce(Api) -> Error) -> Error {
-    let server = Script::new(acts);
-    call(api_to(&server.url).answer_timeout(ms(20_000)).build().unwrap())
+    assert_clean(&format!("{value:?} {value:#?}"));
 }
 
 #[track_caller]
 fn assert_kind(error: &Error, kind: ErrorKind) {
     assert_eq!(error.kind(), kind, "{error:?}");
-    assert_error_clean(error);
-    assert_debug_clean(&error.kind());
+    assert_clean(&printed(error));
+    assert_debug_clean(&(error.code(), error.message(), error.details()));
+    assert_debug_clean(&(error.help_url(), error.request_id()));
+}
+
+/// The errors of a status request and of a generate request.
+fn both(builder: ApiBuilder) -> [Error; 2] {
+    let api = builder.build().unwrap();
+    [
+        api.status(ID).unwrap_err(),
+        api.generate(&request()).unwrap_err(),
+    ]
+}
+
+/// The secret in some words more, as a field of a response has it.
+fn echo() -> String {
+    format!("you sent api-secret: {SECRET}!")
+}
+
+/// A response that repeats the secret wherever there is room, and this body.
+fn echoing(status: u16, body: impl Into<Vec<u8>>) -> Reply {
+    Reply::new(status, body)
+        .header("x-request-id", echo())
+        .header("retry-after", SECRET)
+        .header("location", format!("https://a.example/?q={SECRET}"))
+        .close()
+}
+
+/// Every shape of an error, each with the secret in every field; and what is not the service's.
+fn errors() -> Vec<String> {
+    let echo = echo();
+    let shapes = [
+        json!({"error": echo, "code": echo, "details": echo, "upgrade_url": echo}),
+        json!({"success": false, "error": echo, "message": echo}),
+        json!({"success": false, "error": {"code": echo, "message": echo, "topup_url": echo}}),
+        json!({"error": "x", "details": {"headers": [echo, {SECRET: echo}]}}),
+        json!([echo]),
+        json!(echo),
+        json!({"success": true, SECRET: echo, "data": {SECRET: echo}}),
+    ];
+    let mut bodies = shapes.map(|shape| shape.to_string()).to_vec();
+    bodies.push(format!("<pre>api-secret: {SECRET}</pre>"));
+    bodies.push(format!("<title>{SECRET}</title>"));
+    bodies
 }
 
 #[test]
-fn no_refusal_shows_a_canary() {
-    use ErrorKind::{InsufficientBalance, NotFound, RateLimited, Rejected, Service, Unauthorized, UnexpectedAnswer};
-    let words = value!({"error": echo(), "code": echo(), "details": echo()});
-    let old = value!({"success": false, "error": echo(), "message": echo()});
+fn no_setting_and_no_request_shows_a_canary() {
+    let proxy = format!("http://user:{PASSWORD}@127.0.0.1:1");
+    let builder = client("https://service.example").proxy(proxy);
+    assert_debug_clean(&builder);
+    let api = builder.build().unwrap();
+    assert_debug_clean(&api);
+    assert_debug_clean(&api.watch(ID, &Wait::new()));
+    for media in [
+        Media::bytes(MEDIA),
+        Media::base64(MEDIA),
+        Media::url(format!("https://user:{PASSWORD}@a.example/{MEDIA}")),
+    ] {
+        assert_debug_clean(&media);
+        let request = GenerateRequest::new().image(media.clone()).audio(media);
+        assert_debug_clean(&request);
+    }
+}
+
+#[test]
+fn no_setting_that_cannot_be_used_shows_a_canary() {
+    let builder = || Api::builder().secret(SECRET);
+    for builder in [
+        Api::builder().secret(format!("{SECRET}\u{200b}")),
+        Api::builder().secret(format!("\"{SECRET}\"")),
+        Api::builder().secret(format!("{SECRET} {SECRET}")),
+        builder().base_url(SECRET),
+        builder().base_url(format!("https://user:{PASSWORD}@a.example")),
+        builder().base_url(format!("https://a.example/?s={SECRET}")),
+        builder().base_url(format!("ftp://{SECRET}")),
+        builder().user_agent(format!("{SECRET}\n{SECRET}")),
+        builder().root_certificates_pem(SECRET),
+    ] {
+        assert_debug_clean(&builder);
+        assert_kind(&builder.build().unwrap_err(), ErrorKind::InvalidInput);
+    }
+    for proxy in [
+        format!("ftp://user:{PASSWORD}@127.0.0.1:1"),
+        format!("nonsense://user:{PASSWORD}@x"),
+        format!("http://user:{PASSWORD}@x:port"),
+    ] {
+        let builder = client("https://service.example").proxy(proxy);
+        assert_debug_clean(&builder);
+        let error = builder.build().unwrap().status(ID).unwrap_err();
+        assert_kind(&error, ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
+fn no_error_of_the_services_shows_a_canary() {
+    use ErrorKind::{InsufficientBalance, NotFound, RateLimited, Rejected, Service, Unauthorized};
     for (status, kind) in [
-        (200, Rejected),
         (302, Rejected),
         (400, Rejected),
         (401, Unauthorized),
         (402, InsufficientBalance),
         (403, Unauthorized),
         (404, NotFound),
-        (408, Service),
         (429, RateLimited),
         (500, Service),
         (503, Service),
     ] {
-        for body in [refusal(), old.clone()] {
-            assert_kind(&provoke([echoing(status, body.clone())], |api| api.status(ID).unwrap_err()), kind);
-            let error = provoke([echoing(status, body)], |api| api.generate(&request()).unwrap_err());
-            assert_kind(&error, kind);
-            assert_eq!(error.idempotency_key().map(|key| key.contains(SECRET)), Some(false));
+        for body in errors() {
+            let server = Server::new([reply(echoing(status, body))]);
+            for error in both(client(&server.url)) {
+                assert_kind(&error, kind);
+                assert_eq!(error.request_id(), Some("you sent api-secret: [secret]!"));
+            }
         }
-        let kind = if status == 200 { UnexpectedAnswer } else { kind };
-        for body in [words.clone(), value!([echo()]), value!({"a": echo()})] {
-            assert_kind(&provoke([echoing(status, body.clone())], |api| api.status(ID).unwrap_err()), kind);
-            assert_kind(&provoke([echoing(status, body)], |api| api.generate(&request()).unwrap_err()), kind);
+    }
+    for body in errors() {
+        let server = Server::new([reply(echoing(200, body))]);
+        for error in both(client(&server.url)) {
+            assert_kind(&error, error.kind());
+            assert_says(&error, "[secret]");
         }
+    }
+    // Masked first and cut then, so that no part of it is left at the end.
+    for before in 512 - SECRET.len()..=512 {
+        let body = "x".repeat(before) + SECRET;
+        let server = Server::new([reply(Reply::new(500, body))]);
+        let error = client(&server.url).build().unwrap().status(ID).unwrap_err();
+        let left = error.message().unwrap().trim_start_matches('x');
+        assert!("[secret]".starts_with(left), "{before}: {left}");
     }
 }
 
 #[test]
-fn no_end_of_a_wait_shows_a_canary() {
-    let failed = || echoing(200, agent(value!({"status": "failed"})));
-    let working = || echoing(200, agent(value!({"status": "generating"})));
-    let error = provoke([failed()], |api| api.wait(ID, &Wait::new()).unwrap_err());
-    assert_kind(&error, ErrorKind::GenerationFailed);
-    assert!(error.to_string().contains("[secret]"), "{error}");
-
-    let patient = Wait::new().timeout(ms(60_000)).outage(ms(120_000));
-    let error = provoke([working()], |api| api.wait(ID, &patient).unwrap_err());
-    assert_kind(&error, ErrorKind::WaitTimedOut);
-    assert_debug_clean(error.last_seen().unwrap());
-
-    let trouble = || echoing(500, refusal());
-    let error = provoke([working(), trouble()], |api| api.wait(ID, &Wait::new().outage(ms(1))).unwrap_err());
-    assert_kind(&error, ErrorKind::Service);
-
-    let error = provoke([working(), trouble()], |api| api.wait(ID, &patient).unwrap_err());
-    assert_kind(&error, ErrorKind::WaitTimedOut);
-    // The trouble in which the time ran out.
-    assert!(error.source().is_some());
-
-    let error = provoke([working()], |api| {
-        let seen = api.watch(ID, &Wait::new()).next().unwrap().unwrap();
-        assert_debug_clean(&seen);
-        api.shutdown();
-        api.wait(ID, &Wait::new()).unwrap_err()
-    });
-    assert_kind(&error, ErrorKind::ShutDown);
-}
-
-#[test]
-fn no_trouble_on_the_way_shows_a_canary() {
-    let authority = Authority::new();
-    let fail = |builder: ApiBuilder, kind| {
-        let api = builder.build().unwrap();
-        assert_kind(&api.status(ID).unwrap_err(), kind);
-        assert_kind(&api.generate(&request()).unwrap_err(), kind);
-        assert_kind(&api.wait(ID, &Wait::new().outage(ms(1))).unwrap_err(), kind);
-    };
-    fail(api_to("http://127.0.0.1:1"), ErrorKind::Network);
-    let odd = Script::new([act(|c| {
-        c.request();
-        c.send(format!("{SECRET} {PASSWORD}\r\n\r\n"));
-    })]);
-    fail(api_to(&odd.url), ErrorKind::UnexpectedAnswer);
-    let stalls = Script::new([act(|c| {
-        c.request();
-        c.send(format!("HTTP/1.1 200 OK\r\ncontent-length: 999\r\nx-echo: {SECRET}\r\n\r\n{SECRET}"));
-        c.hold();
-    })]);
-    fail(api_to(&stalls.url).answer_timeout(ms(150)), ErrorKind::Timeout);
-    let untrusted = Server::new([authority.here()]);
-    fail(api_to(&untrusted.url()), ErrorKind::Tls);
-    for says in [format!("HTTP/1.1 407 {CREDENTIALS}\r\nx-echo: {PASSWORD}\r\n\r\n{PASSWORD}"), String::new()] {
-        let proxy = Script::new([act(move |c| {
-            c.head();
-            c.send(&says);
-        })]);
-        let url = format!("http://user:{PASSWORD}@{}", proxy.address);
-        fail(api_to("https://service.example").proxy(url), ErrorKind::Network);
-    }
-}
-
-#[test]
-fn no_bad_setting_shows_a_canary() {
-    let builder = || Api::builder().secret(SECRET);
-    let odd_secret = format!("{SECRET}\n");
-    for (case, builder) in [
-        ("secret", Api::builder().secret(odd_secret)),
-        ("secret", Api::builder().secret(format!("{SECRET} é"))),
-        ("base URL", builder().base_url(SECRET)),
-        ("base URL", builder().base_url(format!("https://user:{PASSWORD}@a.example"))),
-        ("base URL", builder().base_url(format!("https://a.example/?s={SECRET}"))),
-        ("base URL", builder().base_url(format!("ftp://{SECRET}"))),
-        ("user agent", builder().user_agent(format!("{SECRET}\n"))),
-        ("proxy", builder().proxy(format!("ftp://user:{PASSWORD}@127.0.0.1:1"))),
-        ("proxy", builder().proxy(format!("nonsense://user:{PASSWORD}@x"))),
-        ("roots", builder().root_certificates_pem(SECRET)),
+fn a_secret_escaped_as_json_does_is_masked() {
+    // What encoders escape: all of them the quote and the backslash, some the slash.
+    for (secret, echoed) in [
+        (r#"ab"cdefgh"#, r#"ab\"cdefgh"#),
+        (r"ab\cdefgh", r"ab\\cdefgh"),
+        ("ab/cdefgh", r"ab\/cdefgh"),
     ] {
-        assert_debug_clean(&builder);
-        let error = builder.build().expect_err(case);
-        assert_kind(&error, ErrorKind::InvalidInput);
+        for status in [200, 500] {
+            let body = format!("{{\"headers\": {{\"api-secret\": \"{echoed}\"}}}}");
+            let server = Server::new([reply(Reply::new(status, body))]);
+            let api = client(&server.url).secret(secret).build().unwrap();
+            let shown = printed(&api.status(ID).unwrap_err());
+            let is_clean = !shown.contains(secret) && !shown.contains(echoed);
+            assert!(is_clean, "{shown}");
+        }
     }
 }
 
+/// An agent that repeats the secret in every field that an error shows.
+fn agent(status: &str) -> Reply {
+    let data: Value = json!({
+        "agent_id": ID, "status": status, "error_message": echo(), "current_step": echo(),
+        "progress": 0.5, "event_type": echo(), SECRET: echo(),
+    });
+    echoing(200, json!({"success": true, "data": data}).to_string())
+}
+
 #[test]
-fn no_shutdown_in_a_call_shows_a_canary() {
-    let server = Script::new([act(|c| {
+fn no_end_of_a_wait_and_no_event_shows_a_canary() {
+    let wait = Wait::new().timeout(secs(60)).outage(secs(30));
+    let failing = || echoing(503, errors().remove(0));
+    for (script, kind) in [
+        (vec![agent("failed")], ErrorKind::GenerationFailed),
+        (vec![agent("generating")], ErrorKind::WaitTimedOut),
+        (vec![agent(SECRET)], ErrorKind::WaitTimedOut),
+        (vec![agent("deleted")], ErrorKind::NotFound),
+        (vec![agent("generating"), failing()], ErrorKind::Service),
+    ] {
+        let mut acts = replies([failing(), accepted().close(), failing()]);
+        acts.extend(replies(script));
+        let server = Server::new(acts);
+        let recorded = Events::default();
+        let builder = client(&server.url).max_retries(1);
+        let api = recorded.record(builder.honors_idempotency_keys(true));
+        let error = api.generate_and_wait(&request(), &wait).unwrap_err();
+        assert_kind(&error, kind);
+        let events = recorded.all();
+        for event in &events {
+            // What the service says of an agent is data, and stays as it is.
+            if !matches!(event, Event::Polled { .. }) {
+                assert_debug_clean(event);
+            }
+        }
+        assert!(recorded.retries().len() >= 2, "{events:?}");
+    }
+    let server = Server::new([reply(agent("generating"))]);
+    let api = client(&server.url).build().unwrap();
+    let mut watch = api.watch(ID, &wait);
+    assert!(watch.next().unwrap().is_ok());
+    assert_debug_clean(&watch);
+    api.shutdown();
+    assert_kind(&watch.next().unwrap().unwrap_err(), ErrorKind::ShutDown);
+}
+
+#[test]
+fn no_failure_of_the_network_shows_a_canary() {
+    let fail = |builder: ApiBuilder, kind| {
+        let wait = Wait::new().outage(ms(1));
+        let api = builder.clone().build().unwrap();
+        assert_kind(&api.wait(ID, &wait).unwrap_err(), kind);
+        for error in both(builder) {
+            assert_kind(&error, kind);
+        }
+    };
+    let nobody = format!("http://127.0.0.1:{}", unused_port());
+    fail(client(&nobody), ErrorKind::Network);
+    let odd = Server::new([reply(format!("{SECRET} {PASSWORD}\r\n\r\n"))]);
+    fail(client(&odd.url), ErrorKind::UnexpectedResponse);
+    let stalls = Server::new([act(|c| {
         c.request();
+        c.send(format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: 999\r\nx-echo: {SECRET}\r\n\r\n{SECRET}"
+        ));
         c.hold();
     })]);
-    let api = api_to(&server.url).build().unwrap();
-    let running = {
-        let api = api.clone();
-        thread::spawn(move || api.generate(&request()).unwrap_err())
-    };
-    while server.heard().is_empty() {
-        thread::sleep(ms(1));
-    }
-    api.shutdown();
-    assert_kind(&running.join().unwrap(), ErrorKind::ShutDown);
+    let builder = client(&stalls.url).response_timeout(ms(150));
+    fail(builder, ErrorKind::Timeout);
+    let untrusted = good(Authority::new().here());
+    fail(client(&https(&untrusted)), ErrorKind::Tls);
+    fail(client_through(&refusing_proxy()), ErrorKind::Unauthorized);
+    let closes = Server::new([act(|c| drop(c.head()))]);
+    fail(client_through(&closes), ErrorKind::Network);
+    let odd = Server::new([reply(format!("{CREDENTIALS} {PASSWORD}\r\n\r\n"))]);
+    fail(client_through(&odd), ErrorKind::UnexpectedResponse);
 }

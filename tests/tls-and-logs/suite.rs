@@ -4,10 +4,8 @@
 #![cfg(any(feature = "rustls", feature = "native-tls"))]
 
 mod canary;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod logs;
-// Not all of it is needed here.
-#[allow(dead_code)]
-#[path = "../it/script.rs"]
-mod script;
 mod server;
 mod tls;

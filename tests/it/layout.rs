@@ -1,0 +1,127 @@
+//! The layout of the source: modules import only from below, and no file or function is too long.
+
+use std::fs;
+use std::path::Path;
+
+/// The compiled files of `src`, by their paths without it, and the text of each: `lib.rs` first,
+/// then module by module in the order of their `mod` lines.
+pub fn sources() -> Vec<(String, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = Vec::new();
+    let mut open = vec!["lib.rs".to_owned()];
+    while let Some(path) = open.pop() {
+        let text = fs::read_to_string(src.join(&path)).unwrap();
+        let folder = match path.strip_suffix("mod.rs") {
+            Some(folder) => folder.to_owned(),
+            None if path == "lib.rs" => String::new(),
+            None => path.replace(".rs", "/"),
+        };
+        for name in modules(&text).into_iter().rev() {
+            let file = format!("{folder}{name}.rs");
+            let is_file = src.join(&file).exists();
+            open.push(if is_file {
+                file
+            } else {
+                format!("{folder}{name}/mod.rs")
+            });
+        }
+        sources.push((path, text));
+    }
+    sources
+}
+
+/// The modules of a file, in the order of their `mod` lines. The tests of a file come last.
+fn modules(text: &str) -> Vec<&str> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("mod "));
+    let names = lines.filter_map(|rest| Some(rest.split_once(';')?.0));
+    names.filter(|name| *name != "tests").collect()
+}
+
+/// The lines that are neither blank nor comments.
+fn code(text: &str) -> Vec<&str> {
+    let is_code = |line: &&str| !line.trim().is_empty() && !line.trim().starts_with("//");
+    text.lines().filter(is_code).collect()
+}
+
+/// The first name in each path after `crate::`, in those of `crate::{a, b::c}` too.
+fn crate_names(text: &str) -> Vec<String> {
+    let code = code(text).join("\n");
+    let mut names = Vec::new();
+    for path in code.split("crate::").skip(1) {
+        let paths: Vec<_> = match path.strip_prefix('{') {
+            Some(list) => list.split(';').next().unwrap().split(',').collect(),
+            None => vec![path],
+        };
+        for path in paths {
+            let name = path
+                .trim()
+                .split(|c: char| !c.is_alphanumeric() && c != '_');
+            names.extend(name.take(1).map(String::from));
+        }
+    }
+    names
+}
+
+#[test]
+fn a_module_imports_only_from_those_below_it_and_only_http_names_ureq() {
+    let some = "use crate::{\n    a, b::{C, d}};\nfn e(_: crate::f::G)\n// crate::h";
+    assert_eq!(crate_names(some), ["a", "b", "d", "f"]);
+    let sources = sources();
+    let order = modules(&sources[0].1);
+    let height = |module: &str| order.iter().position(|name| *name == module);
+    for (path, text) in &sources[1..] {
+        let module = path.split(['/', '.']).next().unwrap();
+        for name in crate_names(text) {
+            let is_above = height(&name).is_some_and(|it| Some(it) < height(module));
+            assert!(!is_above, "{path} uses crate::{name}, which is above it");
+        }
+        let names_ureq = code(text).iter().any(|line| line.contains("ureq"));
+        assert!(!names_ureq || module == "http", "{path} names ureq");
+    }
+}
+
+#[test]
+fn no_file_has_over_400_lines_of_code_and_no_function_over_60() {
+    for (path, text) in &sources()[1..] {
+        let lines = code(text);
+        assert!(lines.len() <= 400, "{path}: {} lines", lines.len());
+        for (at, line) in lines.iter().enumerate() {
+            let is_function = line.split(' ').any(|word| word == "fn");
+            let indent = line.len() - line.trim_start().len();
+            let end = " ".repeat(indent) + "}";
+            let length = lines[at..].iter().position(|line| **line == end);
+            let is_long = is_function && !line.ends_with(';') && length >= Some(60);
+            assert!(!is_long, "{path}: {line} has {length:?} lines");
+        }
+    }
+}
+
+/// The words of the dialect that STYLE.md replaces.
+const WORDS: &str = "a generate,is taken,not taken,was taken,sat out,sit out,mend,mends,mended,anew,\
+    stand-in,stand_in,a medium,is none,so many,time-out,look-up,honour,honours,honoured,licence,\
+    what was told,tells";
+
+fn dialect(text: &str) -> Vec<&str> {
+    let text = text.to_lowercase().replace("a generate request", "");
+    let text = text.replace("there is none", "");
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let is_there = |word: &&str| {
+        text.match_indices(word).any(|(at, _)| {
+            !text[..at].ends_with(is_part) && !text[at + word.len()..].starts_with(is_part)
+        })
+    };
+    WORDS.split(',').filter(is_there).collect()
+}
+
+#[test]
+fn the_source_has_no_word_of_the_old_dialect() {
+    assert_eq!(dialect("It tells; the honour.").join(" "), "honour tells");
+    for (path, text) in &sources()[1..] {
+        assert_eq!(dialect(text), [""; 0], "{path}");
+    }
+}
+
+#[test]
+fn the_crate_docs_have_no_word_of_the_old_dialect() {
+    assert_eq!(dialect(&sources()[0].1), [""; 0]);
+}
