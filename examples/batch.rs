@@ -39,7 +39,10 @@ fn run(mut args: Args) -> Result<u8, Stop> {
     let prompts = prompts::read(args.positional(), is_demo)?;
     args.finish()?;
     if is_demo && receipts.is_some() {
-        return Err("--receipts needs a service that stays: set BITHUMAN_API_SECRET, or run mock_server".into());
+        return Err(
+            "--receipts needs a service that stays: set BITHUMAN_API_SECRET, or run mock_server"
+                .into(),
+        );
     }
     let per_minute = per_minute.unwrap_or(if is_demo { 240 } else { 4 });
     let receipts = match receipts {
@@ -48,9 +51,19 @@ fn run(mut args: Args) -> Result<u8, Stop> {
     };
 
     let code = service::with_api(ApiVersion::Current, |api| {
-        fs::create_dir_all(&receipts).map_err(|error| format!("{}: {error}", receipts.display()))?;
-        cli::note(&format!("{} prompts, {per_minute} begun a minute at most", prompts.len()));
-        Ok(make_all(&cli::show_events(api), &prompts, Pace::per_minute(per_minute), &receipts, &wait))
+        fs::create_dir_all(&receipts)
+            .map_err(|error| format!("{}: {error}", receipts.display()))?;
+        cli::note(&format!(
+            "{} prompts, {per_minute} begun a minute at most",
+            prompts.len()
+        ));
+        Ok(make_all(
+            &cli::show_events(api),
+            &prompts,
+            Pace::per_minute(per_minute),
+            &receipts,
+            &wait,
+        ))
     });
     if is_demo {
         let _ = fs::remove_dir_all(&receipts);
@@ -77,7 +90,9 @@ fn make_all(api: &Api, prompts: &[String], pace: Pace, receipts: &Path, wait: &W
     let work = || {
         while let Some((at, prompt, receipt)) = next() {
             let end = api.ensure_agent(receipt, &GenerateRequest::new().prompt(prompt), wait);
-            if let Err(ErrorKind::Unauthorized | ErrorKind::InsufficientBalance) = end.as_ref().map_err(Error::kind) {
+            if let Err(ErrorKind::Unauthorized | ErrorKind::InsufficientBalance) =
+                end.as_ref().map_err(Error::kind)
+            {
                 // Those to come would end the same way.
                 is_over.store(true, Relaxed);
             }
@@ -91,9 +106,16 @@ fn make_all(api: &Api, prompts: &[String], pace: Pace, receipts: &Path, wait: &W
             let is_last = workers.iter().all(|worker| worker.is_finished());
             let (ended, ready) = {
                 let ends = lock(&ends);
-                (ends.len(), ends.iter().filter(|(_, end)| end.is_ok()).count())
+                (
+                    ends.len(),
+                    ends.iter().filter(|(_, end)| end.is_ok()).count(),
+                )
             };
-            progress.show(&format!("{ready} of {} ready, {} ended without", prompts.len(), ended - ready));
+            progress.show(&format!(
+                "{ready} of {} ready, {} ended without",
+                prompts.len(),
+                ended - ready
+            ));
             if is_last {
                 break progress.end();
             }
@@ -109,7 +131,10 @@ fn make_all(api: &Api, prompts: &[String], pace: Pace, receipts: &Path, wait: &W
         let prompt = &prompts[at];
         code |= match end {
             Ok(agent) => {
-                let url = agent.model_url.as_deref().unwrap_or("no downloadable model");
+                let url = agent
+                    .model_url
+                    .as_deref()
+                    .unwrap_or("no downloadable model");
                 cli::out(&cli::clean(&format!("{}  {url}  {prompt}", agent.agent_id)))
             }
             Err(error) => {

@@ -16,14 +16,24 @@ use cli::{Args, Stop};
 use mock_server::ApiVersion;
 
 fn main() -> ExitCode {
-    cli::main("create_agent", include_str!("support/help/create_agent.txt"), run)
+    cli::main(
+        "create_agent",
+        include_str!("support/help/create_agent.txt"),
+        run,
+    )
 }
 
 fn run(mut args: Args) -> Result<u8, Stop> {
     let is_demo = service::is_demo()?;
-    let creates = ["--prompt", "--image", "--video", "--audio"].iter().any(|name| args.has(name));
+    let creates = ["--prompt", "--image", "--video", "--audio"]
+        .iter()
+        .any(|name| args.has(name));
     // The current API accepts no video.
-    let version = if args.has("--video") { ApiVersion::V2025 } else { ApiVersion::Current };
+    let version = if args.has("--video") {
+        ApiVersion::V2025
+    } else {
+        ApiVersion::Current
+    };
     let (receipt, json) = (args.value("--receipt")?, args.flag("--json"));
     let wait = args.wait(is_demo)?;
     let key = args.value("--idempotency-key")?;
@@ -37,9 +47,16 @@ fn run(mut args: Args) -> Result<u8, Stop> {
         );
     }
     if is_demo && receipt.is_some() {
-        return Err("--receipt needs a service that stays: set BITHUMAN_API_SECRET, or run mock_server".into());
+        return Err(
+            "--receipt needs a service that stays: set BITHUMAN_API_SECRET, or run mock_server"
+                .into(),
+        );
     }
-    let request = if creates { request } else { request.prompt("You are a friendly AI assistant.") };
+    let request = if creates {
+        request
+    } else {
+        request.prompt("You are a friendly AI assistant.")
+    };
 
     // Told before the service answers, or does not. A receipt has one of its own.
     let key = key.or_else(|| receipt.is_none().then(cli::new_key));
@@ -58,15 +75,25 @@ fn run(mut args: Args) -> Result<u8, Stop> {
 
 fn create(api: &Api, request: &GenerateRequest, wait: &Wait, json: bool) -> Result<u8, Error> {
     let started = api.generate(request)?;
-    let again = if started.replayed { " (made before with this key: not billed again)" } else { "" };
+    let again = if started.replayed {
+        " (made before with this key: not billed again)"
+    } else {
+        ""
+    };
     cli::note(&format!("agent: {}{again}", cli::clean(&started.agent_id)));
     // Now, as an interrupted program cannot tell.
-    cli::tell_how_to_go_on(&started.agent_id);
+    cli::print_resume_hint(&started.agent_id);
     cli::follow(api, &started.agent_id, wait, json)
 }
 
 /// The agent of a receipt: the same command goes on with it, unless its generation failed.
-fn ensure(api: &Api, receipt: &str, request: &GenerateRequest, wait: &Wait, json: bool) -> Result<u8, Error> {
+fn ensure(
+    api: &Api,
+    receipt: &str,
+    request: &GenerateRequest,
+    wait: &Wait,
+    json: bool,
+) -> Result<u8, Error> {
     cli::note(&format!(
         "receipt: {}; the same command again goes on with it, or pays anew if its generation failed",
         cli::clean(receipt)
@@ -85,10 +112,27 @@ fn request(args: &mut Args) -> Result<GenerateRequest, String> {
         // As of a variable that is not set: nobody would pay for that on purpose.
         return Err("--prompt is empty".into());
     }
-    let request = prompt.into_iter().fold(GenerateRequest::new(), GenerateRequest::prompt);
-    let request = args.medium("--image")?.into_iter().fold(request, GenerateRequest::image);
-    let request = args.medium("--video")?.into_iter().fold(request, GenerateRequest::video);
-    let request = args.medium("--audio")?.into_iter().fold(request, GenerateRequest::audio);
-    let request = args.value("--model")?.into_iter().fold(request, GenerateRequest::model);
-    Ok(args.value("--agent-id")?.into_iter().fold(request, GenerateRequest::agent_id))
+    let request = prompt
+        .into_iter()
+        .fold(GenerateRequest::new(), GenerateRequest::prompt);
+    let request = args
+        .medium("--image")?
+        .into_iter()
+        .fold(request, GenerateRequest::image);
+    let request = args
+        .medium("--video")?
+        .into_iter()
+        .fold(request, GenerateRequest::video);
+    let request = args
+        .medium("--audio")?
+        .into_iter()
+        .fold(request, GenerateRequest::audio);
+    let request = args
+        .value("--model")?
+        .into_iter()
+        .fold(request, GenerateRequest::model);
+    Ok(args
+        .value("--agent-id")?
+        .into_iter()
+        .fold(request, GenerateRequest::agent_id))
 }

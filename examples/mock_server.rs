@@ -22,7 +22,7 @@ fn run(mut args: Args) -> Result<u8, Stop> {
 
     let server = MockServer::start(settings);
     let url = server.base_url();
-    let variables = format!("BITHUMAN_API_URL={url} BITHUMAN_API_SECRET={SECRET}");
+    let variables = format!("BITHUMAN_API_BASE={url} BITHUMAN_API_SECRET={SECRET}");
     cli::out(&variables);
     loop {
         thread::park();

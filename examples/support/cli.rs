@@ -43,14 +43,22 @@ impl From<Error> for Stop {
 
 /// An example's `main`: it helps, or runs and tells what went wrong on one line.
 pub fn main(program: &str, help: &str, run: impl FnOnce(Args) -> Result<u8, Stop>) -> ExitCode {
-    let mut args = Args(env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect());
+    let mut args = Args(
+        env::args_os()
+            .skip(1)
+            .map(|arg| arg.to_string_lossy().into_owned())
+            .collect(),
+    );
     if args.flag("--help") || args.flag("-h") {
         return ExitCode::from(out(help.trim_end()));
     }
     ExitCode::from(match run(args) {
         Ok(code) => code,
         Err(Stop::Usage(mistake)) => {
-            note(&format!("{program}: {} (--help shows the usage)", clean(&mistake)));
+            note(&format!(
+                "{program}: {} (--help shows the usage)",
+                clean(&mistake)
+            ));
             USAGE
         }
         Err(Stop::Error(error)) => report(&error),
@@ -68,7 +76,10 @@ impl Args {
 
     /// Where it is, as `--name` or `--name=value`.
     fn position(&self, name: &str) -> Option<usize> {
-        let joined = |arg: &str| arg.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
+        let joined = |arg: &str| {
+            arg.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with('='))
+        };
         self.0.iter().position(|arg| arg == name || joined(arg))
     }
 
@@ -80,7 +91,9 @@ impl Args {
 
     /// Takes a flag with a value, as `--name value` or `--name=value`.
     pub fn value(&mut self, name: &str) -> Result<Option<String>, String> {
-        let Some(at) = self.position(name) else { return Ok(None) };
+        let Some(at) = self.position(name) else {
+            return Ok(None);
+        };
         if let Some((_, value)) = self.0.remove(at).split_once('=') {
             return Ok(Some(value.into()));
         }
@@ -92,17 +105,26 @@ impl Args {
 
     /// Takes a flag with a number of seconds, more than zero.
     pub fn seconds(&mut self, name: &str) -> Result<Option<Duration>, String> {
-        let Some(value) = self.value(name)? else { return Ok(None) };
-        let time = value.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let Some(value) = self.value(name)? else {
+            return Ok(None);
+        };
+        let time = value
+            .parse()
+            .ok()
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         match time {
             Some(time) if !time.is_zero() => Ok(Some(time)),
-            _ => Err(format!("{name} needs a number of seconds, more than 0: {value}")),
+            _ => Err(format!(
+                "{name} needs a number of seconds, more than 0: {value}"
+            )),
         }
     }
 
     /// Takes a flag with a whole number, more than zero.
     pub fn count(&mut self, name: &str) -> Result<Option<usize>, String> {
-        let Some(value) = self.value(name)? else { return Ok(None) };
+        let Some(value) = self.value(name)? else {
+            return Ok(None);
+        };
         match value.parse() {
             Ok(count) if count > 0 => Ok(Some(count)),
             _ => Err(format!("{name} needs a whole number, more than 0: {value}")),
@@ -111,7 +133,9 @@ impl Args {
 
     /// Takes a flag with a medium: a link as it is, and anything else as a file that must be there.
     pub fn medium(&mut self, name: &str) -> Result<Option<Media>, String> {
-        let Some(value) = self.value(name)? else { return Ok(None) };
+        let Some(value) = self.value(name)? else {
+            return Ok(None);
+        };
         if value.contains("://") {
             return Ok(Some(Media::url(value)));
         }
@@ -124,9 +148,14 @@ impl Args {
 
     /// Takes `--interval` and `--timeout`. A mock server is quick.
     pub fn wait(&mut self, is_demo: bool) -> Result<Wait, String> {
-        let interval = self.seconds("--interval")?.or_else(|| is_demo.then_some(Duration::from_millis(300)));
+        let interval = self
+            .seconds("--interval")?
+            .or_else(|| is_demo.then_some(Duration::from_millis(300)));
         let wait = interval.into_iter().fold(Wait::new(), Wait::interval);
-        Ok(self.seconds("--timeout")?.into_iter().fold(wait, Wait::timeout))
+        Ok(self
+            .seconds("--timeout")?
+            .into_iter()
+            .fold(wait, Wait::timeout))
     }
 
     /// Takes what is no flag.
@@ -147,7 +176,11 @@ impl Args {
 /// A line on stderr. A reader that has gone must not end a wait that is paid.
 pub fn note(line: &str) {
     // It may come in the middle of a live line.
-    let start = if io::stderr().is_terminal() { "\r\x1b[K" } else { "" };
+    let start = if io::stderr().is_terminal() {
+        "\r\x1b[K"
+    } else {
+        ""
+    };
     let _ = writeln!(io::stderr(), "{start}{line}");
 }
 
@@ -164,27 +197,44 @@ pub fn out(line: &str) -> u8 {
 
 /// Text of the service's or the caller's, which must not play tricks on a terminal.
 pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars()
+        .map(|c| {
+            if c.is_control() {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
 }
 
 /// Text as one word of a shell's command line.
 fn quoted(word: &str) -> String {
-    if word.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c)) {
+    if word
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+    {
         return word.into();
     }
     format!("'{}'", clean(word).replace('\'', "'\\''"))
 }
 
 /// The command that goes on with an agent, at no cost, unless its service ends with this program.
-pub fn tell_how_to_go_on(agent_id: &str) {
+pub fn print_resume_hint(agent_id: &str) {
     if env::var_os("BITHUMAN_API_SECRET").is_some() {
-        note(&format!("to go on with this agent: cargo run --example status -- {} --wait", quoted(agent_id)));
+        note(&format!(
+            "to go on with this agent: cargo run --example status -- {} --wait",
+            quoted(agent_id)
+        ));
     }
 }
 
 /// An idempotency key of this run.
 pub fn new_key() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_nanos();
     format!("create-agent-{now:x}-{:x}", process::id())
 }
 
@@ -214,7 +264,12 @@ pub struct Progress {
 impl Progress {
     pub fn new() -> Self {
         let now = Instant::now();
-        Progress { started: now, live: io::stderr().is_terminal(), shown: String::new(), shown_at: now }
+        Progress {
+            started: now,
+            live: io::stderr().is_terminal(),
+            shown: String::new(),
+            shown_at: now,
+        }
     }
 
     pub fn show(&mut self, line: &str) {
@@ -249,7 +304,11 @@ pub fn show_polls(api: &Api) -> Api {
     api.on_event(move |event| match event {
         Event::Polled { agent } => {
             let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
-            if agent.is_finished() { progress.end() } else { progress.show(&describe(agent)) }
+            if agent.is_finished() {
+                progress.end()
+            } else {
+                progress.show(&describe(agent))
+            }
         }
         other => others(other),
     })
@@ -261,7 +320,7 @@ fn events() -> impl Fn(&Event) + Send + Sync + 'static {
     let live = io::stderr().is_terminal();
     let upload = Mutex::new((Instant::now(), 0));
     move |event| match event {
-        Event::Uploaded { sent, total } if *total >= SMALLEST => {
+        Event::Uploading { sent, total } if *total >= SMALLEST => {
             let (mb_sent, mb) = (*sent as f64 / 1e6, *total as f64 / 1e6);
             let mut upload = upload.lock().unwrap_or_else(PoisonError::into_inner);
             if *sent < upload.1 {
@@ -274,11 +333,19 @@ fn events() -> impl Fn(&Event) + Send + Sync + 'static {
                 note(&format!("uploaded {mb:.1} MB in {seconds:.1} s"));
             } else if live {
                 let filled = (sent * 30 / total) as usize;
-                let (bar, rate) = ("#".repeat(filled) + &".".repeat(30 - filled), mb_sent / seconds);
-                let _ = write!(io::stderr(), "\r\x1b[K[{bar}] {mb_sent:.1} of {mb:.1} MB, {rate:.1} MB/s");
+                let (bar, rate) = (
+                    "#".repeat(filled) + &".".repeat(30 - filled),
+                    mb_sent / seconds,
+                );
+                let _ = write!(
+                    io::stderr(),
+                    "\r\x1b[K[{bar}] {mb_sent:.1} of {mb:.1} MB, {rate:.1} MB/s"
+                );
             }
         }
-        Event::Resending { delay, reason, .. } => note(&format!("{reason}; again in {:.1} s", delay.as_secs_f64())),
+        Event::Retrying { delay, reason, .. } => {
+            note(&format!("{reason}; again in {:.1} s", delay.as_secs_f64()))
+        }
         _ => {}
     }
 }
@@ -310,7 +377,10 @@ pub fn finish(agent: &Agent, json: bool) -> u8 {
         code = out(&self::json(agent));
     }
     if agent.is_failed() {
-        let reason = agent.error_message.as_deref().unwrap_or("the service does not say why");
+        let reason = agent
+            .error_message
+            .as_deref()
+            .unwrap_or("the service does not say why");
         note(&format!(
             "error: agent {}: the generation failed: {}; another try is another generate, which is billed",
             clean(&agent.agent_id),
@@ -321,7 +391,10 @@ pub fn finish(agent: &Agent, json: bool) -> u8 {
     match &agent.model_url {
         _ if json => {}
         Some(url) => code = out(&clean(url)),
-        None => note(&format!("agent {} is ready and has no downloadable model", clean(&agent.agent_id))),
+        None => note(&format!(
+            "agent {} is ready and has no downloadable model",
+            clean(&agent.agent_id)
+        )),
     }
     code
 }
@@ -331,9 +404,16 @@ fn report(error: &Error) -> u8 {
     note(&format!("error: {error:?}"));
     use ErrorKind::{GenerationFailed, InvalidInput, NotFound, Unauthorized};
     // Where something must be mended first, or is over, the command would lead nowhere.
-    let leads_nowhere = matches!(error.kind(), GenerationFailed | InvalidInput | NotFound | Unauthorized);
+    let leads_nowhere = matches!(
+        error.kind(),
+        GenerationFailed | InvalidInput | NotFound | Unauthorized
+    );
     if let Some(id) = error.agent_id().filter(|_| !leads_nowhere) {
-        tell_how_to_go_on(id);
+        print_resume_hint(id);
     }
-    if error.kind() == InvalidInput && error.attempts() == 0 { USAGE } else { FAILED }
+    if error.kind() == InvalidInput && error.attempts() == 0 {
+        USAGE
+    } else {
+        FAILED
+    }
 }

@@ -11,7 +11,10 @@ pub struct Pace {
 
 impl Pace {
     pub fn per_minute(count: usize) -> Self {
-        Pace { gap: Duration::from_secs(60).div_f64(count as f64), next: None }
+        Pace {
+            gap: Duration::from_secs(60).div_f64(count as f64),
+            next: None,
+        }
     }
 
     /// Waits for a turn. Turns are evenly apart, so that no minute has more of them than are allowed,

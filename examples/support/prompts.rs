@@ -17,8 +17,14 @@ pub fn read(file: Option<String>, is_demo: bool) -> Result<Vec<String>, String> 
             ),
         };
     let mut seen = BTreeSet::new();
-    let is_prompt = |line: &&str| !line.is_empty() && !line.starts_with('#') && seen.insert(line.to_string());
-    let prompts: Vec<_> = text.lines().map(str::trim).filter(is_prompt).map(String::from).collect();
+    let is_prompt =
+        |line: &&str| !line.is_empty() && !line.starts_with('#') && seen.insert(line.to_string());
+    let prompts: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(is_prompt)
+        .map(String::from)
+        .collect();
     if prompts.is_empty() {
         return Err("there is no prompt in the file".into());
     }
@@ -29,7 +35,13 @@ pub fn read(file: Option<String>, is_demo: bool) -> Result<Vec<String>, String> 
 pub fn receipt_name(prompt: &str) -> String {
     let hash = prompt
         .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let words: String = prompt.chars().take(40).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let words: String = prompt
+        .chars()
+        .take(40)
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
     format!("{words}-{hash:016x}.json")
 }

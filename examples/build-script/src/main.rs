@@ -1,4 +1,4 @@
-//! Knows the agent that its build script made.
+//! Knows the agent that its build script created.
 
 fn main() {
     println!("agent {}: {}", env!("AGENT_ID"), env!("AGENT_MODEL_URL"));

@@ -31,10 +31,19 @@ pub fn per_poll(
     words: impl Fn(&str) -> Vec<OsString>,
 ) -> Result<f64> {
     let mut totals = [0.0; 2];
-    for (total, out) in totals.iter_mut().zip(count(service, folder, medium, words)?) {
+    for (total, out) in totals
+        .iter_mut()
+        .zip(count(service, folder, medium, words)?)
+    {
         let text = fs::read_to_string(&out)?;
-        let line = text.lines().rev().find_map(|line| line.strip_prefix("totals: "));
-        *total = line.ok_or_else(|| format!("no totals in {}", out.display()))?.trim().parse()?;
+        let line = text
+            .lines()
+            .rev()
+            .find_map(|line| line.strip_prefix("totals: "));
+        *total = line
+            .ok_or_else(|| format!("no totals in {}", out.display()))?
+            .trim()
+            .parse()?;
     }
     Ok(slope(totals))
 }
@@ -54,8 +63,18 @@ fn count(
     for (polls, out) in POLLS.into_iter().zip(&outs) {
         let mut file = OsString::from("--callgrind-out-file=");
         file.push(out);
-        let valgrind = ["valgrind".into(), "--quiet".into(), "--tool=callgrind".into(), file];
-        Job { service, medium, polls }.run_under(&valgrind, &words(&service.base_url(polls)))?;
+        let valgrind = [
+            "valgrind".into(),
+            "--quiet".into(),
+            "--tool=callgrind".into(),
+            file,
+        ];
+        Job {
+            service,
+            medium,
+            polls,
+        }
+        .run_under(&valgrind, &words(&service.base_url(polls)))?;
     }
     Ok(outs)
 }
@@ -65,16 +84,32 @@ pub fn profile(client: &str) -> Result<bool> {
     let (service, folder) = (Service::start()?, Folder::new()?);
     let medium = folder.medium(64 * KIB)?;
     let program = clients::with_names(client)?;
-    let words = |base_url: &str| vec![program.clone().into(), base_url.into(), medium.path.clone().into(), "1".into()];
+    let words = |base_url: &str| {
+        vec![
+            program.clone().into(),
+            base_url.into(),
+            medium.path.clone().into(),
+            "1".into(),
+        ]
+    };
     let outs = count(&service, &folder, &medium, words)?;
 
-    for (title, inclusive, most) in [("in the function itself", false, 60), ("with what it calls", true, 100)] {
+    for (title, inclusive, most) in [
+        ("in the function itself", false, 60),
+        ("with what it calls", true, 100),
+    ] {
         let [short, long] = [costs(&outs[0], inclusive)?, costs(&outs[1], inclusive)?];
-        let cost = |name: &str| slope([&short, &long].map(|costs| costs.get(name).copied().unwrap_or_default()));
+        let cost = |name: &str| {
+            slope([&short, &long].map(|costs| costs.get(name).copied().unwrap_or_default()))
+        };
         let total = cost(TOTAL);
         println!("{client}: {total:.0} instructions a poll, {title}:\n");
         // Of a thread's start, which it takes for a recursion, callgrind tells more than there is.
-        let mut rows: Vec<_> = long.keys().filter(|name| *name != TOTAL).map(|name| (cost(name), name)).collect();
+        let mut rows: Vec<_> = long
+            .keys()
+            .filter(|name| *name != TOTAL)
+            .map(|name| (cost(name), name))
+            .collect();
         rows.retain(|(cost, _)| *cost <= total);
         rows.sort_by(|(a, _), (b, _)| b.total_cmp(a));
         for (cost, name) in rows.into_iter().take(most) {
@@ -87,26 +122,41 @@ pub fn profile(client: &str) -> Result<bool> {
 
 /// What `callgrind_annotate` says of each function.
 fn costs(out: &Path, inclusive: bool) -> Result<HashMap<String, f64>> {
-    let option = if inclusive { "--inclusive=yes" } else { "--inclusive=no" };
+    let option = if inclusive {
+        "--inclusive=yes"
+    } else {
+        "--inclusive=no"
+    };
     let mut annotate = Command::new("callgrind_annotate");
-    let output = annotate.args(["--auto=no", "--threshold=100"]).arg(option).arg(out).output()?;
+    let output = annotate
+        .args(["--auto=no", "--threshold=100"])
+        .arg(option)
+        .arg(out)
+        .output()?;
     if !output.status.success() {
         return Err(format!("{annotate:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     let mut costs = HashMap::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         // 13,897,383 (10.97%)  ./malloc/malloc.c:_int_free [/usr/lib/libc.so.6]
-        let Some((cost, place)) =
-            line.split_once(" (").and_then(|(cost, rest)| Some((cost, rest.split_once(")  ")?.1)))
+        let Some((cost, place)) = line
+            .split_once(" (")
+            .and_then(|(cost, rest)| Some((cost, rest.split_once(")  ")?.1)))
         else {
             continue;
         };
-        let Ok(cost) = cost.trim().replace(',', "").parse::<f64>() else { continue };
+        let Ok(cost) = cost.trim().replace(',', "").parse::<f64>() else {
+            continue;
+        };
         let (_, name) = place.split_once(':').unwrap_or(("", place));
         let name = name.rsplit_once(" [/").map_or(name, |(name, _)| name);
         // A function has a line for each file that code of it comes from. What it calls is in one of them.
         let sum: &mut f64 = costs.entry(name.into()).or_default();
-        *sum = if inclusive { sum.max(cost) } else { *sum + cost };
+        *sum = if inclusive {
+            sum.max(cost)
+        } else {
+            *sum + cost
+        };
     }
     Ok(costs)
 }

@@ -16,7 +16,11 @@ const HERE: &str = env!("CARGO_MANIFEST_DIR");
 /// The clients in Rust: the folder, the name, the crates that make the difference.
 const RUST: [(&str, &str, &[&str]); 4] = [
     ("ours", "ours", &["bithuman"]),
-    ("bare-ureq", "ureq + serde_json", &["ureq", "serde_json", "base64"]),
+    (
+        "bare-ureq",
+        "ureq + serde_json",
+        &["ureq", "serde_json", "base64"],
+    ),
     ("reqwest", "reqwest::blocking", &["reqwest"]),
     ("minreq", "minreq", &["minreq"]),
 ];
@@ -58,8 +62,19 @@ impl Client {
         let version = versions(&tree, about)?;
         let size = fs::metadata(&program)?.len() as f64;
         let small = fs::metadata(build(folder, "small", &target()?, &[])?)?.len() as f64;
-        let rust = Some(Package { folder, crates: tree.len(), size, small });
-        Ok(Client { name, version, words: vec![program.into()], rust, long: 1100 })
+        let rust = Some(Package {
+            folder,
+            crates: tree.len(),
+            size,
+            small,
+        });
+        Ok(Client {
+            name,
+            version,
+            words: vec![program.into()],
+            rust,
+            long: 1100,
+        })
     }
 
     /// All that this machine can run; ours first, then bare ureq.
@@ -73,7 +88,13 @@ impl Client {
     fn curl() -> Option<Self> {
         let version = curl_version()?;
         // Each poll is a process: a short job will do.
-        Some(Client { name: "curl, in bash", version, words: vec![script("curl.sh")], rust: None, long: 300 })
+        Some(Client {
+            name: "curl, in bash",
+            version,
+            words: vec![script("curl.sh")],
+            rust: None,
+            long: 300,
+        })
     }
 
     fn requests() -> Option<Self> {
@@ -81,10 +102,18 @@ impl Client {
                     print(sys.executable, requests.__version__, platform.python_version())";
         let told = first_line(Command::new("python3").args(["-c", code]))?;
         // The path may have spaces in it.
-        let [python, requests, executable] = told.rsplitn(3, ' ').collect::<Vec<_>>()[..] else { return None };
+        let [python, requests, executable] = told.rsplitn(3, ' ').collect::<Vec<_>>()[..] else {
+            return None;
+        };
         let version = format!("requests {requests} (Python {python})");
         let words = vec![executable.into(), script("python-requests.py")];
-        Some(Client { name: "Python requests", version, words, rust: None, long: 600 })
+        Some(Client {
+            name: "Python requests",
+            version,
+            words,
+            rust: None,
+            long: 600,
+        })
     }
 }
 
@@ -92,7 +121,13 @@ impl Package {
     /// The seconds a build takes where there is nothing yet.
     pub fn cold_build(&self) -> Result<f64> {
         let target = target()?.join("cold");
-        let empty = || if target.exists() { fs::remove_dir_all(&target) } else { Ok(()) };
+        let empty = || {
+            if target.exists() {
+                fs::remove_dir_all(&target)
+            } else {
+                Ok(())
+            }
+        };
         empty()?;
         let start = Instant::now();
         // Everything was fetched for the first build.
@@ -108,21 +143,36 @@ impl Package {
 pub fn compare_features() -> Result<bool> {
     println!("| features | crates | size, stripped | in the profile `small` |");
     println!("|---|--:|--:|--:|");
-    for features in ["", "rustls", "rustls,socks-proxy", "platform-verifier", "native-tls"] {
+    for features in [
+        "",
+        "rustls",
+        "rustls,socks-proxy",
+        "platform-verifier",
+        "native-tls",
+    ] {
         if features == "native-tls"
             && first_line(Command::new("pkg-config").args(["--modversion", "openssl"])).is_none()
         {
             println!("| native-tls | needs the headers of OpenSSL | | |");
             continue;
         }
-        let wanted = features.split(',').filter(|name| !name.is_empty()).map(|name| format!("bithuman/{name}"));
+        let wanted = features
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .map(|name| format!("bithuman/{name}"));
         let wanted = wanted.collect::<Vec<_>>().join(",");
         let options = ["--no-default-features", "--features", &wanted];
         let target = target()?.join("features");
-        let size = |profile| Ok::<_, Box<dyn Error>>(fs::metadata(build("ours", profile, &target, &options)?)?.len());
+        let size = |profile| {
+            Ok::<_, Box<dyn Error>>(fs::metadata(build("ours", profile, &target, &options)?)?.len())
+        };
         let (size, small) = (size("release")? as f64 / 1e6, size("small")? as f64 / 1e6);
         let crates = tree("ours", &options)?.len();
-        let name = if features.is_empty() { "none" } else { features };
+        let name = if features.is_empty() {
+            "none"
+        } else {
+            features
+        };
         println!("| {name} | {crates} | {size:.2} MB | {small:.2} MB |");
     }
     Ok(true)
@@ -155,19 +205,29 @@ fn script(name: &str) -> OsString {
 /// Where this executable was built: `target/release/bithuman-compare`.
 fn target() -> Result<PathBuf> {
     let own = env::current_exe()?;
-    Ok(own.ancestors().nth(2).ok_or("this executable is in no target folder")?.into())
+    Ok(own
+        .ancestors()
+        .nth(2)
+        .ok_or("this executable is in no target folder")?
+        .into())
 }
 
 fn cargo(command: &str, folder: &str) -> Command {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // Alone, so that no features are on because of another client.
-    cargo.current_dir(HERE).args([command, "--package", &format!("client-{folder}")]);
+    cargo
+        .current_dir(HERE)
+        .args([command, "--package", &format!("client-{folder}")]);
     cargo
 }
 
 fn build(folder: &str, profile: &str, target: &Path, options: &[&str]) -> Result<PathBuf> {
     let mut cargo = cargo("build", folder);
-    cargo.args(["--quiet", "--profile", profile, "--target-dir"]).arg(target).args(options).stdout(Stdio::null());
+    cargo
+        .args(["--quiet", "--profile", profile, "--target-dir"])
+        .arg(target)
+        .args(options)
+        .stdout(Stdio::null());
     if !cargo.status()?.success() {
         return Err(format!("{cargo:?} failed").into());
     }
@@ -182,19 +242,41 @@ pub fn bare_versions() -> Result<String> {
 
 fn versions(tree: &BTreeSet<String>, about: &[&str]) -> Result<String> {
     let version = |name: &&str| {
-        let of = |line: &String| Some(line.strip_prefix(name)?.strip_prefix(" v")?.split(' ').next()?.to_string());
-        let version = tree.iter().find_map(of).ok_or_else(|| format!("no {name} in the tree"))?;
+        let of = |line: &String| {
+            Some(
+                line.strip_prefix(name)?
+                    .strip_prefix(" v")?
+                    .split(' ')
+                    .next()?
+                    .to_string(),
+            )
+        };
+        let version = tree
+            .iter()
+            .find_map(of)
+            .ok_or_else(|| format!("no {name} in the tree"))?;
         Ok(format!("{name} {version}"))
     };
-    Ok(about.iter().map(version).collect::<Result<Vec<_>>>()?.join(", "))
+    Ok(about
+        .iter()
+        .map(version)
+        .collect::<Result<Vec<_>>>()?
+        .join(", "))
 }
 
 /// A line for each crate a client is built of, besides itself.
 fn tree(folder: &str, options: &[&str]) -> Result<BTreeSet<String>> {
     let mut cargo = cargo("tree", folder);
-    let output = cargo.args(options).args(["--edges", "normal", "--prefix", "none", "--no-dedupe"]).output()?;
+    let output = cargo
+        .args(options)
+        .args(["--edges", "normal", "--prefix", "none", "--no-dedupe"])
+        .output()?;
     if !output.status.success() {
         return Err(format!("{cargo:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
-    Ok(String::from_utf8(output.stdout)?.lines().skip(1).map(String::from).collect())
+    Ok(String::from_utf8(output.stdout)?
+        .lines()
+        .skip(1)
+        .map(String::from)
+        .collect())
 }

@@ -24,7 +24,10 @@ pub struct Done {
 
 impl Job<'_> {
     pub fn run(&self, client: &Client) -> Result<Done> {
-        self.run_under(&[], &client.words(&self.service.base_url(self.polls), &self.medium.path))
+        self.run_under(
+            &[],
+            &client.words(&self.service.base_url(self.polls), &self.medium.path),
+        )
     }
 
     /// Runs a program as the argument of another.
@@ -36,9 +39,15 @@ impl Job<'_> {
         let counts = self.service.take_counts();
         // All of it must have been done.
         let is_whole = counts.received >= self.medium.encoded_len();
-        if (counts.generates, counts.polls) != (1, self.polls) || !is_whole || !printed.contains("model.imx") {
+        if (counts.generates, counts.polls) != (1, self.polls)
+            || !is_whole
+            || !printed.contains("model.imx")
+        {
             return Err(format!("{words:?} printed {printed:?} after {counts:?}").into());
         }
-        Ok(Done { run, connections: counts.connections as f64 })
+        Ok(Done {
+            run,
+            connections: counts.connections as f64,
+        })
     }
 }

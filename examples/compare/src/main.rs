@@ -31,8 +31,7 @@ use table::Options;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const USAGE: &str =
-    "usage: [clients] [--rounds N] [--build] [--no-callgrind] | upload [--rounds N] | features | profile [CLIENT]";
+const USAGE: &str = "usage: [clients] [--rounds N] [--build] [--no-callgrind] | upload [--rounds N] | features | profile [CLIENT]";
 
 fn main() -> ExitCode {
     let args: Vec<_> = env::args().skip(1).collect();
@@ -50,7 +49,11 @@ fn main() -> ExitCode {
 fn command(args: &[&str]) -> Result<bool> {
     match *args {
         ["upload", ref rest @ ..] => match options(rest)? {
-            Options { rounds, build: false, callgrind: true } => upload::compare(rounds),
+            Options {
+                rounds,
+                build: false,
+                callgrind: true,
+            } => upload::compare(rounds),
             _ => Err(USAGE.into()),
         },
         ["features"] => clients::compare_features(),
@@ -61,11 +64,17 @@ fn command(args: &[&str]) -> Result<bool> {
 }
 
 fn options(args: &[&str]) -> Result<Options> {
-    let mut options = Options { rounds: 5, build: false, callgrind: true };
+    let mut options = Options {
+        rounds: 5,
+        build: false,
+        callgrind: true,
+    };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match *arg {
-            "--rounds" => options.rounds = args.next().ok_or(USAGE)?.parse::<NonZero<usize>>()?.get(),
+            "--rounds" => {
+                options.rounds = args.next().ok_or(USAGE)?.parse::<NonZero<usize>>()?.get()
+            }
             "--build" => options.build = true,
             "--no-callgrind" => options.callgrind = false,
             _ => return Err(USAGE.into()),

@@ -26,11 +26,17 @@ pub struct Run {
 /// Runs a process to its end, and gives what it took and what it printed.
 pub fn run(command: &mut Command) -> Result<(Run, String)> {
     for name in ["http_proxy", "https_proxy", "all_proxy", "no_proxy"] {
-        command.env_remove(name).env_remove(name.to_ascii_uppercase());
+        command
+            .env_remove(name)
+            .env_remove(name.to_ascii_uppercase());
     }
     let cpu_before = cpu_micros()?;
     let start = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
     let (mut peak, mut private) = (0.0_f64, 0.0_f64);
     let status = loop {
         let seen = memory(child.id());
@@ -49,14 +55,30 @@ pub fn run(command: &mut Command) -> Result<(Run, String)> {
     if peak == 0.0 {
         return Err(format!("{command:?}: no /proc/{{pid}}/status to read the memory from").into());
     }
-    Ok((Run { seconds, cpu_micros, peak, private }, printed))
+    Ok((
+        Run {
+            seconds,
+            cpu_micros,
+            peak,
+            private,
+        },
+        printed,
+    ))
 }
 
 /// What a process printed, and what it said of errors: a few lines, which the pipes hold.
 fn told(mut child: Child) -> Result<(String, String)> {
     let (mut printed, mut complaint) = (String::new(), String::new());
-    child.stdout.take().map(|mut pipe| pipe.read_to_string(&mut printed)).transpose()?;
-    child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut complaint)).transpose()?;
+    child
+        .stdout
+        .take()
+        .map(|mut pipe| pipe.read_to_string(&mut printed))
+        .transpose()?;
+    child
+        .stderr
+        .take()
+        .map(|mut pipe| pipe.read_to_string(&mut complaint))
+        .transpose()?;
     Ok((printed, complaint))
 }
 
@@ -71,12 +93,24 @@ fn cpu_micros() -> Result<f64> {
 fn memory(pid: u32) -> (f64, f64) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let bytes = |name: &str| {
-        let kib = status.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB")?.trim().parse().ok());
+        let kib = status.lines().find_map(|line| {
+            line.strip_prefix(name)?
+                .strip_suffix("kB")?
+                .trim()
+                .parse()
+                .ok()
+        });
         kib.map_or(0.0, |kib: f64| kib * 1024.0)
     };
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let of_children = children.split_whitespace().filter_map(|pid| pid.parse().ok()).map(memory);
-    of_children.fold((bytes("VmHWM:"), bytes("RssAnon:")), |sum, child| (sum.0 + child.0, sum.1 + child.1))
+    let children =
+        fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let of_children = children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .map(memory);
+    of_children.fold((bytes("VmHWM:"), bytes("RssAnon:")), |sum, child| {
+        (sum.0 + child.0, sum.1 + child.1)
+    })
 }
 
 /// The middle one, or what lies between the two in the middle.

@@ -104,15 +104,21 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
     Ok(())
 }
 
-const GENERATED: &str =
-    r#"{"success":true,"message":"Agent generation started","agent_id":"A91XMB7113","status":"processing"}"#;
+const GENERATED: &str = r#"{"success":true,"message":"Agent generation started","agent_id":"A91XMB7113","status":"processing"}"#;
 
 /// Everything the service of 2026 says about an agent.
 fn status(is_ready: bool) -> String {
-    let (status, event, progress, step) =
-        if is_ready { ("ready", "lip_created", 1.0, "done") } else { ("generating", "started", 0.35, "voice_image") };
+    let (status, event, progress, step) = if is_ready {
+        ("ready", "lip_created", 1.0, "done")
+    } else {
+        ("generating", "started", 0.35, "voice_image")
+    };
     let made = |what: &str| {
-        if is_ready { format!(r#""https://mock-server.invalid/A91XMB7113/{what}""#) } else { "null".into() }
+        if is_ready {
+            format!(r#""https://mock-server.invalid/A91XMB7113/{what}""#)
+        } else {
+            "null".into()
+        }
     };
     let (image, video, model) = (made("image.jpg"), made("video.mp4"), made("model.imx"));
     let percent = progress * 100.0;
@@ -149,18 +155,30 @@ impl Head {
         }
         let mut words = line.split(' ');
         head.method = words.next().unwrap_or_default().into();
-        let prefix = words.next().unwrap_or_default().split('/').nth(1).unwrap_or_default();
-        head.polls = prefix.strip_prefix("polls-").and_then(|polls| polls.parse().ok()).unwrap_or(1);
+        let prefix = words
+            .next()
+            .unwrap_or_default()
+            .split('/')
+            .nth(1)
+            .unwrap_or_default();
+        head.polls = prefix
+            .strip_prefix("polls-")
+            .and_then(|polls| polls.parse().ok())
+            .unwrap_or(1);
         loop {
             line.clear();
             if reader.read_line(&mut line)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let Some((name, value)) = line.trim_end().split_once(':') else { break };
+            let Some((name, value)) = line.trim_end().split_once(':') else {
+                break;
+            };
             let (name, value) = (name.to_ascii_lowercase(), value.trim());
             match &*name {
                 "content-length" => head.len = value.parse().map_err(io::Error::other)?,
-                "transfer-encoding" => return Err(io::Error::other("only bodies of a known length are taken")),
+                "transfer-encoding" => {
+                    return Err(io::Error::other("only bodies of a known length are taken"));
+                }
                 "expect" => head.expects = value.eq_ignore_ascii_case("100-continue"),
                 "connection" => head.closes = value.eq_ignore_ascii_case("close"),
                 _ => {}

@@ -95,18 +95,29 @@ impl Row {
 pub fn compare(options: &Options) -> Result<bool> {
     let callgrind = options.callgrind && callgrind::is_installed();
     eprintln!("building the clients");
-    let mut rows: Vec<_> =
-        Client::all()?.into_iter().map(|client| Row { client, rounds: vec![], cold_build: None }).collect();
+    let mut rows: Vec<_> = Client::all()?
+        .into_iter()
+        .map(|client| Row {
+            client,
+            rounds: vec![],
+            cold_build: None,
+        })
+        .collect();
     if options.build {
         for row in &mut rows {
-            let Some(package) = &row.client.rust else { continue };
+            let Some(package) = &row.client.rust else {
+                continue;
+            };
             eprintln!("building again, from nothing: {}", row.client.name);
             row.cold_build = Some(package.cold_build()?);
         }
     }
     let (service, folder) = (Service::start()?, Folder::new()?);
-    let media =
-        Media { small: folder.medium(64 * KIB)?, large: folder.medium(2 * MIB)?, huge: folder.medium(256 * MIB)? };
+    let media = Media {
+        small: folder.medium(64 * KIB)?,
+        large: folder.medium(2 * MIB)?,
+        huge: folder.medium(256 * MIB)?,
+    };
     for n in 1..=options.rounds {
         for row in &mut rows {
             eprintln!("round {n} of {}: {}", options.rounds, row.client.name);
@@ -119,8 +130,21 @@ pub fn compare(options: &Options) -> Result<bool> {
     Ok(check(&rows))
 }
 
-fn round(service: &Service, folder: &Folder, media: &Media, client: &Client, callgrind: bool) -> Result<Round> {
-    let run = |medium, polls| Job { service, medium, polls }.run(client);
+fn round(
+    service: &Service,
+    folder: &Folder,
+    media: &Media,
+    client: &Client,
+    callgrind: bool,
+) -> Result<Round> {
+    let run = |medium, polls| {
+        Job {
+            service,
+            medium,
+            polls,
+        }
+        .run(client)
+    };
     let short = run(&media.small, SHORT)?;
     let long = run(&media.small, client.long)?;
     let instructions = (callgrind && client.rust.is_some())
@@ -144,17 +168,27 @@ fn round(service: &Service, folder: &Folder, media: &Media, client: &Client, cal
 
 fn print_table(rows: &[Row]) {
     // A column that nobody measured is none.
-    let columns: Vec<_> = COLUMNS.iter().filter(|(.., figure)| rows.iter().any(|row| figure(row).is_some())).collect();
-    let titles: String = columns.iter().map(|(title, ..)| format!(" {title} |")).collect();
+    let columns: Vec<_> = COLUMNS
+        .iter()
+        .filter(|(.., figure)| rows.iter().any(|row| figure(row).is_some()))
+        .collect();
+    let titles: String = columns
+        .iter()
+        .map(|(title, ..)| format!(" {title} |"))
+        .collect();
     println!("| client |{titles}");
     println!("|---|{}", "--:|".repeat(columns.len()));
     for row in rows {
         let cells: String = columns
             .iter()
-            .map(|(_, digits, unit, figure)| match (figure(row), figure(&rows[0])) {
-                (Some(value), Some(ours)) => format!(" {value:.digits$}{unit} ({:.2}) |", value / ours),
-                _ => " - |".into(),
-            })
+            .map(
+                |(_, digits, unit, figure)| match (figure(row), figure(&rows[0])) {
+                    (Some(value), Some(ours)) => {
+                        format!(" {value:.digits$}{unit} ({:.2}) |", value / ours)
+                    }
+                    _ => " - |".into(),
+                },
+            )
             .collect();
         println!("| {} |{cells}", row.client.name);
     }
@@ -180,7 +214,12 @@ fn check(rows: &[Row]) -> bool {
     let mut targets = Targets::new();
 
     for (what, figure, most, why) in [
-        ("instructions a poll", INSTRUCTIONS, 1.10, "without callgrind"),
+        (
+            "instructions a poll",
+            INSTRUCTIONS,
+            1.10,
+            "without callgrind",
+        ),
         ("stripped size", SIZE, 1.05, ""),
         ("size in the profile `small`", SMALL, 1.05, ""),
     ] {
@@ -194,25 +233,58 @@ fn check(rows: &[Row]) -> bool {
         }
     }
 
-    let connections = CONNECTIONS(ours).into_iter().chain(CONNECTIONS_LARGE(ours)).fold(0.0, f64::max);
-    targets.check("at most 2 connections a job", &format!("{connections}"), connections <= 2.0);
+    let connections = CONNECTIONS(ours)
+        .into_iter()
+        .chain(CONNECTIONS_LARGE(ours))
+        .fold(0.0, f64::max);
+    targets.check(
+        "at most 2 connections a job",
+        &format!("{connections}"),
+        connections <= 2.0,
+    );
 
     // Nobody does with less than one connection: there it is enough that nobody has fewer.
     for (what, figure, ahead) in [
-        ("smaller than every other peer", SIZE, f64::lt as fn(&f64, &f64) -> bool),
-        ("less memory for 100 polls than every other peer", PEAK, f64::lt),
+        (
+            "smaller than every other peer",
+            SIZE,
+            f64::lt as fn(&f64, &f64) -> bool,
+        ),
+        (
+            "less memory for 100 polls than every other peer",
+            PEAK,
+            f64::lt,
+        ),
         ("a faster upload than every other peer", SPEED, f64::gt),
-        ("less memory for an upload than every other peer", UPLOAD_PEAK, f64::lt),
-        ("no more connections than any other peer", CONNECTIONS, f64::le),
+        (
+            "less memory for an upload than every other peer",
+            UPLOAD_PEAK,
+            f64::lt,
+        ),
+        (
+            "no more connections than any other peer",
+            CONNECTIONS,
+            f64::le,
+        ),
         ("no more for a large medium", CONNECTIONS_LARGE, f64::le),
-        ("a faster cold build than every other peer", COLD_BUILD, f64::lt),
+        (
+            "a faster cold build than every other peer",
+            COLD_BUILD,
+            f64::lt,
+        ),
     ] {
         let Some(own) = figure(ours) else {
             targets.skip(what, "without --build");
             continue;
         };
-        let theirs: Vec<_> = peers.iter().filter_map(|peer| Some((peer.client.name, figure(peer)?))).collect();
-        let list: Vec<_> = theirs.iter().map(|(name, value)| format!("{name} {value:.2}")).collect();
+        let theirs: Vec<_> = peers
+            .iter()
+            .filter_map(|peer| Some((peer.client.name, figure(peer)?)))
+            .collect();
+        let list: Vec<_> = theirs
+            .iter()
+            .map(|(name, value)| format!("{name} {value:.2}"))
+            .collect();
         let ok = theirs.iter().all(|(_, value)| ahead(&own, value));
         targets.check(what, &format!("{own:.2} to {}", list.join(", ")), ok);
     }

@@ -17,11 +17,21 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     ctrlc::set_handler(move || handle.shutdown())?;
 
     match api.wait(&id, &Wait::new()) {
-        Ok(agent) => println!("{}", agent.model_url.as_deref().unwrap_or("no downloadable model")),
+        Ok(agent) => println!(
+            "{}",
+            agent
+                .model_url
+                .as_deref()
+                .unwrap_or("no downloadable model")
+        ),
         Err(error) if error.kind() == ErrorKind::ShutDown => {
             // What the call knew is in its error.
-            let seen = error.last_seen().map_or("not seen yet", |agent| agent.status.as_str());
-            eprintln!("stopped. Agent {id} ({seen}) goes on at the service; to wait for it again: cargo run -- {id}");
+            let seen = error
+                .last_seen()
+                .map_or("not seen yet", |agent| agent.status.as_str());
+            eprintln!(
+                "stopped. Agent {id} ({seen}) goes on at the service; to wait for it again: cargo run -- {id}"
+            );
             return Ok(ExitCode::from(130));
         }
         Err(error) => return Err(error.into()),

@@ -28,7 +28,9 @@ struct Agent {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = env::args().collect();
-    let [_, base_url, file, interval] = &args[..] else { return Err("usage: BASE_URL FILE INTERVAL_MS".into()) };
+    let [_, base_url, file, interval] = &args[..] else {
+        return Err("usage: BASE_URL FILE INTERVAL_MS".into());
+    };
     let interval = Duration::from_millis(interval.parse()?);
 
     let http = ureq::Agent::new_with_defaults();
@@ -54,7 +56,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 println!("{}", agent.model_url.unwrap_or_default());
                 return Ok(());
             }
-            "failed" => return Err(format!("{}: {}", agent.agent_id, agent.error_message.unwrap_or_default()).into()),
+            "failed" => {
+                return Err(format!(
+                    "{}: {}",
+                    agent.agent_id,
+                    agent.error_message.unwrap_or_default()
+                )
+                .into());
+            }
             _ => thread::sleep(interval),
         }
     }

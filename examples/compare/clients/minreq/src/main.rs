@@ -29,7 +29,9 @@ struct Agent {
 
 /// minreq takes an error of the service for an answer.
 fn send(request: Request) -> Result<Response, Box<dyn Error>> {
-    let response = request.with_header("api-secret", "sk-0123456789abcdef0123456789abcdef01234567").send()?;
+    let response = request
+        .with_header("api-secret", "sk-0123456789abcdef0123456789abcdef01234567")
+        .send()?;
     match response.status_code {
         200..300 => Ok(response),
         status => Err(format!("{status} {}", response.reason_phrase).into()),
@@ -38,12 +40,15 @@ fn send(request: Request) -> Result<Response, Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = env::args().collect();
-    let [_, base_url, file, interval] = &args[..] else { return Err("usage: BASE_URL FILE INTERVAL_MS".into()) };
+    let [_, base_url, file, interval] = &args[..] else {
+        return Err("usage: BASE_URL FILE INTERVAL_MS".into());
+    };
     let interval = Duration::from_millis(interval.parse()?);
 
     let image = BASE64_STANDARD.encode(fs::read(file)?);
     let body = json!({"prompt": "You are a friendly assistant.", "image": image});
-    let started: Started = send(minreq::post(format!("{base_url}/v1/agent/generate")).with_json(&body)?)?.json()?;
+    let started: Started =
+        send(minreq::post(format!("{base_url}/v1/agent/generate")).with_json(&body)?)?.json()?;
 
     let url = format!("{base_url}/v1/agent/status/{}", started.agent_id);
     loop {
@@ -54,7 +59,14 @@ fn main() -> Result<(), Box<dyn Error>> {
                 println!("{}", agent.model_url.unwrap_or_default());
                 return Ok(());
             }
-            "failed" => return Err(format!("{}: {}", agent.agent_id, agent.error_message.unwrap_or_default()).into()),
+            "failed" => {
+                return Err(format!(
+                    "{}: {}",
+                    agent.agent_id,
+                    agent.error_message.unwrap_or_default()
+                )
+                .into());
+            }
             _ => thread::sleep(interval),
         }
     }
