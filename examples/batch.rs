@@ -25,7 +25,7 @@ use cli::{Args, FAILED, Progress, READY, Stop};
 use mock_server::ApiVersion;
 use pace::Pace;
 
-/// So many agents at a time: at a poll every 5 s they stay below the free plan's 120 reads a minute.
+/// How many agents at a time: at a poll every 5 s they stay below the free plan's 120 reads a minute.
 const THREADS: usize = 8;
 
 fn main() -> ExitCode {
@@ -71,7 +71,7 @@ fn run(mut args: Args) -> Result<u8, Stop> {
     code
 }
 
-/// Makes an agent of each prompt, and tells how they ended: first the ready ones.
+/// Makes an agent of each prompt, and prints how they ended: first the ready ones.
 fn make_all(api: &Api, prompts: &[String], pace: Pace, receipts: &Path, wait: &Wait) -> u8 {
     let queue = Mutex::new((prompts.iter().enumerate(), pace));
     let (ends, is_over) = (Mutex::new(Vec::new()), AtomicBool::new(false));

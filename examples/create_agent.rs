@@ -81,7 +81,7 @@ fn create(api: &Api, request: &GenerateRequest, wait: &Wait, json: bool) -> Resu
         ""
     };
     cli::note(&format!("agent: {}{again}", cli::clean(&started.agent_id)));
-    // Now, as an interrupted program cannot tell.
+    // Now, because an interrupted program cannot print it later.
     cli::print_resume_hint(&started.agent_id);
     cli::follow(api, &started.agent_id, wait, json)
 }
@@ -95,7 +95,7 @@ fn ensure(
     json: bool,
 ) -> Result<u8, Error> {
     cli::note(&format!(
-        "receipt: {}; the same command again goes on with it, or pays anew if its generation failed",
+        "receipt: {}; the same command again continues with it, or pays for another try if its generation failed",
         cli::clean(receipt)
     ));
     let ended = api.ensure_agent(receipt, request, wait);

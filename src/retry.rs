@@ -91,7 +91,7 @@ pub(crate) fn mint_key() -> String {
 }
 
 /// A random number. The standard library seeds its hashers from the system's randomness once for
-/// each thread; process and time tell forks and copies of a virtual machine apart.
+/// each thread; process and time differ between forks and copies of a virtual machine.
 pub(crate) fn random() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let mut hasher = RandomState::new().build_hasher();

@@ -41,7 +41,7 @@ impl From<Error> for Stop {
     }
 }
 
-/// An example's `main`: it helps, or runs and tells what went wrong on one line.
+/// An example's `main`: it prints help, or runs and says on one line what went wrong.
 pub fn main(program: &str, help: &str, run: impl FnOnce(Args) -> Result<u8, Stop>) -> ExitCode {
     let mut args = Args(
         env::args_os()
@@ -131,7 +131,7 @@ impl Args {
         }
     }
 
-    /// Takes a flag with a medium: a link as it is, and anything else as a file that must be there.
+    /// Takes a flag with media: a URL, or else the path of a file that must exist.
     pub fn medium(&mut self, name: &str) -> Result<Option<Media>, String> {
         let Some(value) = self.value(name)? else {
             return Ok(None);
@@ -324,7 +324,7 @@ fn events() -> impl Fn(&Event) + Send + Sync + 'static {
             let (mb_sent, mb) = (*sent as f64 / 1e6, *total as f64 / 1e6);
             let mut upload = upload.lock().unwrap_or_else(PoisonError::into_inner);
             if *sent < upload.1 {
-                // Sent anew.
+                // A retry.
                 upload.0 = Instant::now();
             }
             upload.1 = *sent;
@@ -403,7 +403,7 @@ pub fn finish(agent: &Agent, json: bool) -> u8 {
 fn report(error: &Error) -> u8 {
     note(&format!("error: {error:?}"));
     use ErrorKind::{GenerationFailed, InvalidInput, NotFound, Unauthorized};
-    // Where something must be mended first, or is over, the command would lead nowhere.
+    // If something must be fixed first, or the generation is over, the command would not help.
     let leads_nowhere = matches!(
         error.kind(),
         GenerationFailed | InvalidInput | NotFound | Unauthorized

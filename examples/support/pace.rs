@@ -24,7 +24,7 @@ impl Pace {
         thread::sleep(self.book(Instant::now()));
     }
 
-    /// Books the next turn, and tells how far it is from now.
+    /// Books the next turn, and returns how far it is from now.
     pub fn book(&mut self, now: Instant) -> Duration {
         let turn = self.next.map_or(now, |next| next.max(now));
         self.next = Some(turn + self.gap);
