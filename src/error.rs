@@ -258,6 +258,11 @@ impl Error {
         self
     }
 
+    /// Whether the same call again cannot bill anything that is not billed already.
+    pub(crate) fn can_be_repeated(&self) -> bool {
+        self.0.repeat_is_safe
+    }
+
     /// What failed, without the rest of the line.
     pub(crate) fn what(&self) -> &str {
         &self.0.what
@@ -302,8 +307,8 @@ impl Error {
 
     /// Returns the `Idempotency-Key` of the generate request.
     ///
-    /// Every error of a call that creates an agent has it, unless the key itself or the
-    /// [`Wait`](crate::Wait) is invalid.
+    /// Every error about a request that creates an agent has it. An error about the key itself, the
+    /// [`Wait`](crate::Wait) or the file of a receipt may have none.
     pub fn idempotency_key(&self) -> Option<&str> {
         self.0.idempotency_key.as_deref()
     }

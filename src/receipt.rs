@@ -429,7 +429,7 @@ impl Receipt<'_> {
         };
         let path = self.path.display();
         match error.billing() {
-            Billing::Unknown if self.api.shared.honors_keys => error.and_advice(&format!(
+            Billing::Unknown if error.can_be_repeated() => error.and_advice(&format!(
                 "the receipt {path} keeps the key for the next call"
             )),
             Billing::Unknown => error.and_advice(&format!(
