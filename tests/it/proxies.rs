@@ -246,7 +246,7 @@ fn a_socks_proxy_gets_the_name_of_the_host() {
             assert!(
                 error
                     .to_string()
-                    .contains("192.0.2.1 through the proxy 127.0.0.1:1")
+                    .contains("refused by the proxy 127.0.0.1:1")
             );
         }
     }
