@@ -518,8 +518,9 @@ impl Submission {
             names_new_agent: is_new,
         });
         // What a scan finds in a text that cannot be read may be about something else.
-        let is_scanned = fields.get("success").is_none();
-        if billing == Billing::Billed && is_scanned && json::scan_for_failure(&response.body) {
+        let is_unread = documented.is_none() || !fields.is_whole;
+        let is_unsaid = is_unread && fields.get("success").is_none();
+        if billing == Billing::Billed && is_unsaid && json::scan_for_failure(&response.body) {
             billing = Billing::Unknown;
         }
         if let (Billing::Billed, Some(id)) = (billing, documented) {

@@ -196,7 +196,6 @@ impl Transport {
     }
 
     fn post(&self, url: &str, body: &mut Body, key: &str, limits: &Limits) -> Result<UreqResponse> {
-        body.rewind();
         let request = self
             .prepare(self.agent.post(url), limits)
             .header(CONTENT_TYPE, "application/json")

@@ -247,6 +247,14 @@ fn a_failure_is_believed_in_a_response_that_cannot_be_read() {
     }
 }
 
+#[test]
+fn a_failure_deeper_down_does_not_hide_an_agent_that_the_response_names() {
+    let script = Script::new();
+    let body = r#"{"agent_id": "A91XMB7113", "steps": [{"success": false}]}"#;
+    let run = generate(&script, Reply::new(200, body), None);
+    assert_eq!(run.result.unwrap().agent_id, ID);
+}
+
 /// What ends a wait after a good poll, and whether a repeat may help.
 fn ends() -> Vec<(ErrorKind, bool, Does)> {
     use ErrorKind as Kind;
