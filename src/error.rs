@@ -258,11 +258,6 @@ impl Error {
         self
     }
 
-    /// Whether the same call again cannot bill anything that is not billed already.
-    pub(crate) fn can_be_repeated(&self) -> bool {
-        self.0.repeat_is_safe
-    }
-
     /// What failed, without the rest of the line.
     pub(crate) fn what(&self) -> &str {
         &self.0.what

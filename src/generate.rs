@@ -1,5 +1,7 @@
 //! `POST /v1/agent/generate`: the request, its response, and the call that never bills twice.
 
+mod submission;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -11,12 +13,11 @@ use crate::error::{Billing, Error, ErrorKind, Result};
 use crate::http::{LARGE_BODY, Response};
 use crate::json::{self, Fields};
 use crate::text::describe_char;
-use crate::{agent::Status, api::Api, clock::Stopwatch, event::Event, media::Media, retry, status};
+use crate::{agent::Status, api::Api, event::Event, media::Media, retry, status};
+
+pub(crate) use submission::{KEY_TOO_OLD, NOT_SENT, Submission};
 
 const PATH: &str = "/v1/agent/generate";
-
-pub(crate) const KEY_TOO_OLD: &str =
-    "the idempotency key is older than 23 h, and the service may no longer know it";
 
 /// What to create an agent from. Every field is optional; one that is not set is not sent.
 ///
@@ -298,7 +299,7 @@ impl Api {
             key_age: Duration::ZERO,
             stopwatch: self.stopwatch(),
             is_preflighted: false,
-            others_wait: false,
+            receipt: None,
             own_agent_id: request.own_agent_id().map(String::from),
             body,
             attempts: 0,
@@ -314,6 +315,22 @@ impl Api {
         submission: &mut Submission,
         deadline: Option<Duration>,
     ) -> Result<Generation> {
+        self.before_upload(submission, deadline)?;
+        loop {
+            match self.attempt(submission, deadline) {
+                Ok(generation) => return Ok(generation),
+                Err(error) if self.is_retried(submission, &error, deadline) => {}
+                Err(error) => return Err(submission.error(error)),
+            }
+        }
+    }
+
+    /// Fails where an upload would be refused, or a key that was found is too old by now.
+    pub(crate) fn before_upload(
+        &self,
+        submission: &mut Submission,
+        deadline: Option<Duration>,
+    ) -> Result<()> {
         submission.body.set_deadline(&self.shared.clock, deadline);
         if submission.body.len() > LARGE_BODY && !submission.is_preflighted {
             // Anything but a refusal, the service's or a proxy's, says nothing of the upload.
@@ -324,23 +341,23 @@ impl Api {
             }
         }
         if submission.was_sent && !submission.key_is_good() {
-            return Err(submission.error(Error::new(ErrorKind::Receipt, KEY_TOO_OLD)));
+            let what = format!("{NOT_SENT}{KEY_TOO_OLD}");
+            return Err(submission.error(Error::new(ErrorKind::Receipt, what)));
         }
-        loop {
-            let error = match self.attempt(submission, deadline) {
-                Ok(generation) => return Ok(generation),
-                Err(error) => error,
-            };
-            submission.add(&error);
-            let error = error.call("generate").after(submission.attempts);
-            // Checked again after the delay: a key ages while the computer is suspended.
-            let is_retried = submission.may_retry(&error)
-                && self.sleep_before_retry(submission.attempts, &error, deadline)
-                && submission.may_retry(&error);
-            if !is_retried {
-                return Err(submission.error(error));
-            }
-        }
+        Ok(())
+    }
+
+    /// Sleeps before the next attempt and returns `true`, if a retry is safe and may help.
+    pub(crate) fn is_retried(
+        &self,
+        submission: &Submission,
+        error: &Error,
+        deadline: Option<Duration>,
+    ) -> bool {
+        // Checked again after the delay: a key ages while the computer is suspended.
+        submission.may_retry(error)
+            && self.sleep_before_retry(submission.attempts, error, deadline)
+            && submission.may_retry(error)
     }
 
     /// Learns from one free request whether the service refuses the secret, the plan or the
@@ -354,27 +371,30 @@ impl Api {
         }
     }
 
-    /// Sends the request once. The error says whether it was billed, and has the agent that the
-    /// response names. It is retryable unless a replay would say the same.
-    fn attempt(
+    /// Sends the request once. The error says whether this attempt was billed, and has the agent
+    /// that the response names. It is retryable unless a replay would say the same.
+    pub(crate) fn attempt(
         &self,
         submission: &mut Submission,
         deadline: Option<Duration>,
     ) -> Result<Generation> {
         let Submission { body, key, .. } = submission;
         body.rewind();
-        let sent = self
-            .shared
-            .transport
-            .send(PATH, Some((body, key)), deadline);
-        let response = sent.map_err(|error| {
-            let attempt = Attempt {
-                fully_sent: error.attempts() > 0 && submission.body.fully_sent(),
-                ..Attempt::default()
-            };
-            error.billing_is(acceptance(attempt))
-        })?;
-        submission.parse(response).map_err(|error| error.after(1))
+        let upload = Some((body, &**key));
+        let result = match self.shared.transport.send(PATH, upload, deadline) {
+            Ok(response) => submission.parse(response).map_err(|error| error.after(1)),
+            Err(error) => {
+                let attempt = Attempt {
+                    fully_sent: error.attempts() > 0 && submission.body.fully_sent(),
+                    ..Attempt::default()
+                };
+                Err(error.billing_is(acceptance(attempt)))
+            }
+        };
+        result.map_err(|error| {
+            submission.add(&error);
+            error.call("generate").after(submission.attempts)
+        })
     }
 
     pub(crate) fn report_accepted(&self, generation: &Generation) {
@@ -383,166 +403,6 @@ impl Api {
             idempotency_key: generation.idempotency_key.clone(),
             replayed: generation.replayed,
         });
-    }
-}
-
-/// A generate request that is ready to be sent, and what is known after each attempt.
-pub(crate) struct Submission {
-    pub key: String,
-    /// The same call again would use the same key.
-    pub key_is_kept: bool,
-    honors_keys: bool,
-    /// An earlier call sent this key. What became of that is unknown.
-    pub was_sent: bool,
-    /// The age of the key when the stopwatch was started.
-    pub key_age: Duration,
-    pub stopwatch: Stopwatch,
-    /// The free request before it was made.
-    pub is_preflighted: bool,
-    /// Other processes wait while this one is sent.
-    pub others_wait: bool,
-    own_agent_id: Option<String>,
-    pub body: Body,
-    attempts: u32,
-    billing: Billing,
-    /// The agent that an error named, in this call or an earlier one.
-    pub seen_agent_id: Option<String>,
-    broken_uploads: u32,
-}
-
-impl Submission {
-    fn key_age(&self) -> Duration {
-        self.key_age.saturating_add(self.stopwatch.elapsed())
-    }
-
-    /// Whether the same call again would send a key that the service knows.
-    pub fn key_is_good(&self) -> bool {
-        self.key_is_kept && retry::is_safe(true, self.honors_keys, self.key_age())
-    }
-
-    fn billing(&self) -> Billing {
-        match self.billing {
-            Billing::NotBilled if self.was_sent => Billing::Unknown,
-            billing => billing,
-        }
-    }
-
-    /// Whether the upload began in the last attempt, and did not end.
-    fn broke_off(&self) -> bool {
-        self.body.sent > 0 && !self.body.fully_sent()
-    }
-
-    /// Notes what an attempt came to.
-    fn add(&mut self, error: &Error) {
-        self.attempts += error.attempts();
-        // A later attempt says nothing of an earlier one that may have been accepted.
-        if error.billing() != Billing::NotBilled {
-            self.billing = error.billing();
-        }
-        if self.seen_agent_id.is_none() {
-            self.seen_agent_id = error.agent_id().map(String::from);
-        }
-        if self.broke_off() && self.body.len() > LARGE_BODY {
-            self.broken_uploads += 1;
-        }
-    }
-
-    fn may_retry(&self, error: &Error) -> bool {
-        // An upload that was too slow once will be too slow again.
-        let is_too_slow = self.broke_off() && error.kind() == ErrorKind::Timeout;
-        let is_too_long = self.others_wait && error.retry_after() > Some(retry::LONGEST_DELAY);
-        if is_too_slow || is_too_long || self.broken_uploads > 1 || !error.is_retryable() {
-            return false;
-        }
-        match self.billing() {
-            Billing::NotBilled => retry::is_safe(false, self.honors_keys, self.key_age()),
-            Billing::Unknown => retry::is_safe(true, self.honors_keys, self.key_age()),
-            _ => false,
-        }
-    }
-
-    /// The error of a call that ends before its first attempt.
-    pub fn unsent(&self, error: Error) -> Error {
-        self.error(error)
-    }
-
-    /// The error of the call: what is known, and what to do.
-    fn error(&self, error: Error) -> Error {
-        let (kind, billing) = (error.kind(), self.billing());
-        let is_final = kind.is_transient() && !error.is_retryable();
-        let is_too_large =
-            self.broken_uploads > 1 || (self.broke_off() && kind == ErrorKind::Timeout);
-        let is_safe = match billing {
-            Billing::NotBilled => !is_too_large,
-            _ => self.key_is_good(),
-        };
-        let key = &self.key;
-        let error = error.call("generate").key(key).billing_is(billing);
-        let mut error = error.repeat_is_safe(!is_final && is_safe);
-        if let Some(id) = &self.seen_agent_id {
-            error = error.agent(id);
-        }
-        let check = "the request may have been accepted and billed: check";
-        let advice = match (billing, &self.seen_agent_id) {
-            (Billing::Billed, _) => {
-                return error.advice("the agent was accepted and billed: call wait");
-            }
-            (Billing::Unknown, Some(_)) => format!("{check} this agent before retrying"),
-            (Billing::Unknown, None) if is_final => format!("{check} your account for a new agent"),
-            (Billing::Unknown, None) => format!(
-                "{check} your account before retrying, or retry with idempotency key {key} if the \
-                 server supports it"
-            ),
-            _ if is_too_large => "not billed, try smaller media files".into(),
-            _ if kind.is_transient() => "not billed, try again later".into(),
-            _ if kind == ErrorKind::InvalidInput => String::new(),
-            _ => "not billed".into(),
-        };
-        error.and_advice(&advice)
-    }
-
-    /// Reads the response.
-    fn parse(&self, response: Response) -> Result<Generation> {
-        let fields = response.fields();
-        let in_data = fields.object("data").id("agent_id");
-        let documented = fields.id("agent_id").or(in_data);
-        let scanned = || json::scan_for_agent_id(&response.body);
-        let named = documented.clone().or_else(scanned);
-        let is_new = named.is_some() && named != self.own_agent_id;
-        let mut billing = acceptance(Attempt {
-            fully_sent: true,
-            status: Some(response.status),
-            success_is_false: fields.says_failure(),
-            code: response.code().as_deref(),
-            names_agent: named.is_some(),
-            names_new_agent: is_new,
-        });
-        // What a scan finds in a text that cannot be read may be about something else.
-        let is_unread = documented.is_none() || !fields.is_whole;
-        let is_unsaid = is_unread && fields.get("success").is_none();
-        if billing == Billing::Billed && is_unsaid && json::scan_for_failure(&response.body) {
-            billing = Billing::Unknown;
-        }
-        if let (Billing::Billed, Some(id)) = (billing, documented) {
-            let mut generation = Generation::from_fields(fields, id, self.key.clone());
-            let replayed = response.header("idempotency-replayed").unwrap_or_default();
-            generation.replayed = replayed.eq_ignore_ascii_case("true");
-            return Ok(generation);
-        }
-        let is_good = response.is_success() && !fields.says_failure();
-        let is_final = is_good && response.is_whole() && named.is_none();
-        let mut error = match (is_good, &named) {
-            (true, Some(_)) => {
-                response.missing("the response names an agent in an unexpected place")
-            }
-            (true, None) => response.missing("the response names no agent"),
-            (false, _) => response.error(),
-        };
-        // In an error, the agent that the request itself named proves nothing.
-        if let Some(id) = named.filter(|_| is_new || billing == Billing::Billed) {
-            error = error.agent(&id);
-        }
-        Err(error.billing_is(billing).repeat_is_safe(!is_final))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::api::Api;
 use crate::body;
 use crate::error::{Billing, Error, ErrorKind, Result};
 use crate::file::{self, LockError, LockWait, LockedFile};
-use crate::generate::{GenerateRequest, Generation, Submission};
+use crate::generate::{GenerateRequest, Generation, NOT_SENT, Submission};
 use crate::retry;
 use crate::wait::{Wait, Watch};
 use lines::{Attempt, Call, FORMAT, Line, NO_RECEIPT, Step, decide, may_be_receipt, parse};
@@ -76,14 +76,14 @@ impl Api {
     ) -> Result<Generation> {
         let receipt = Receipt::new(self, "generate_once", receipt.as_ref(), None)?;
         let (generation, end) = receipt.obtain(request)?;
-        match end {
-            Some(agent) if agent.is_failed() => {
-                let result = receipt.watch(&generation, &Wait::new()).end(agent);
-                result.map_err(|error| receipt.after_wait(error, &generation, true))?;
-                Ok(generation)
-            }
-            _ => Ok(generation),
+        if let Some(agent) = end {
+            let ended = receipt.watch(&generation, &Wait::new()).end(agent);
+            ended.map_err(|error| {
+                let error = error.call(receipt.call);
+                receipt.after_wait(error, request, &generation, true)
+            })?;
         }
+        Ok(generation)
     }
 
     /// Returns the ready agent of a receipt. It is created, **and billed, once**:
@@ -134,7 +134,7 @@ impl Api {
                 (result, is_recorded)
             }
         };
-        result.map_err(|error| receipt.after_wait(error, &generation, is_recorded))
+        result.map_err(|error| receipt.after_wait(error, request, &generation, is_recorded))
     }
 }
 
@@ -169,6 +169,7 @@ impl<'a> Receipt<'a> {
     fn obtain(&self, request: &GenerateRequest) -> Result<(Generation, Option<Agent>)> {
         let unread = |error| self.unread(error);
         let mut submission = self.api.prepare(request).map_err(unread)?;
+        submission.receipt = Some(self.path.clone());
         let mut call = self.asks(request, &mut submission).map_err(unread)?;
         let bytes = self.read_unlocked();
         if !may_be_receipt(&bytes) {
@@ -209,7 +210,11 @@ impl<'a> Receipt<'a> {
                     return self.send(file, submission, None);
                 }
                 Step::Refuse(what) => return Err(self.error(what).billing_is(billing)),
-                Step::Unknown(why) => return Err(self.unknown(&submission, why)),
+                Step::Unknown(why) => {
+                    submission.key_is_kept = false;
+                    let error = self.error(format!("{NOT_SENT}{why}"));
+                    return Err(submission.error(error).call(self.call));
+                }
             }
         }
     }
@@ -301,7 +306,7 @@ impl<'a> Receipt<'a> {
             }
             // The POST will fail in the same way, or else its key has no time.
             Err(error) if error.http_status().is_none() && !submission.was_sent => Ok(()),
-            Err(error) => Err(self.about_sending(submission.unsent(error))),
+            Err(error) => Err(self.about_time(submission.error(error))),
         }
     }
 
@@ -314,41 +319,52 @@ impl<'a> Receipt<'a> {
     ) -> Result<(Generation, Option<Agent>)> {
         let cannot_write = |submission: &Submission, reason: io::Error| {
             let error = self.error(format!("cannot be written: {reason}"));
-            let error = error.advice("fix that, or choose another path");
-            submission.unsent(error).call(self.call)
+            let error = error.advice("fix that and call again");
+            submission.error(error).call(self.call)
         };
         let start = file.len().map_err(|e| cannot_write(&submission, e))?;
         let sending = attempt.map(Line::Sending);
-        submission.others_wait = true;
         let result = match write(&mut file, sending.as_ref()).and_then(|()| file.sync_folder()) {
-            Ok(()) => self.api.submit(&mut submission, self.deadline),
+            Ok(()) => self.submit(&mut file, &mut submission),
             Err(reason) => Err(cannot_write(&submission, reason)),
         };
-        match result.map_err(|error| self.about_sending(error)) {
+        let error = match result {
             Ok(generation) => {
-                let line = Line::Accepted(generation.clone());
-                let written = write(&mut file, Some(&line));
+                let written = write(&mut file, Some(&Line::Accepted(generation.clone())));
                 // Others need not wait for the caller's function.
                 drop(file);
                 self.api.report_accepted(&generation);
-                match written {
+                return match written {
                     Ok(()) => Ok((generation, None)),
                     Err(reason) => Err(self.not_recorded(&generation, &reason)),
-                }
+                };
             }
-            Err(error) if error.billing() == Billing::NotBilled => {
-                // Never by removing the file: another process may wait for its lock.
-                if file.cut(start).is_ok() {
-                    return Err(error);
-                }
-                let path = self.path.display();
-                let advice = format!("the receipt {path} could not be restored: delete it");
-                Err(error.and_advice(&advice))
-            }
-            Err(error) => {
+            Err(error) => self.about_time(error),
+        };
+        // Never by removing the file: another process may wait for its lock.
+        if error.billing() == Billing::NotBilled && file.cut(start).is_err() {
+            let path = self.path.display();
+            let advice = format!("the receipt {path} could not be restored: delete it");
+            return Err(error.and_advice(&advice));
+        }
+        Err(error)
+    }
+
+    /// As [`Api::submit`]. The agent that an error names is written down before the next attempt:
+    /// a process that dies in the delay would lose it.
+    fn submit(&self, file: &mut LockedFile, submission: &mut Submission) -> Result<Generation> {
+        self.api.before_upload(submission, self.deadline)?;
+        loop {
+            let error = match self.api.attempt(submission, self.deadline) {
+                Ok(generation) => return Ok(generation),
+                Err(error) => error,
+            };
+            if let Some(line) = Line::named_by(&error, &submission.key) {
                 // The error has the agent, whether this succeeds or not.
-                let _ = write(&mut file, Line::named_by(&error).as_ref());
-                Err(error)
+                let _ = write(file, Some(&line));
+            }
+            if !self.api.is_retried(submission, &error, self.deadline) {
+                return Err(submission.error(error));
             }
         }
     }
@@ -404,38 +420,11 @@ impl Receipt<'_> {
         }
     }
 
-    fn unknown(&self, submission: &Submission, why: &str) -> Error {
-        let error = self.error(format!(
-            "an earlier call sent its idempotency key, and {why}"
-        ));
-        let check = match &submission.seen_agent_id {
-            Some(_) => "check this agent, for which wait is free",
-            None => "check your account for a new agent",
-        };
-        submission
-            .unsent(error)
-            .call(self.call)
-            .repeat_is_safe(false)
-            .advice(format!(
-                "{check}; delete the receipt to pay for another one"
-            ))
-    }
-
-    /// Adds to an error of a request what the receipt means for it.
-    fn about_sending(&self, error: Error) -> Error {
-        let error = match self.wait {
+    /// Says which time ran out, in an error of a request.
+    fn about_time(&self, error: Error) -> Error {
+        match self.wait {
             Some(wait) => wait.name_timeout(error),
             None => error,
-        };
-        let path = self.path.display();
-        match error.billing() {
-            Billing::Unknown if error.can_be_repeated() => error.and_advice(&format!(
-                "the receipt {path} keeps the key for the next call"
-            )),
-            Billing::Unknown => error.and_advice(&format!(
-                "if there is no new agent, delete the receipt {path} to pay for another"
-            )),
-            _ => error,
         }
     }
 
@@ -450,19 +439,28 @@ impl Receipt<'_> {
     }
 
     /// Adds to an error of a wait what the receipt means for it.
-    fn after_wait(&self, error: Error, generation: &Generation, is_recorded: bool) -> Error {
+    fn after_wait(
+        &self,
+        error: Error,
+        request: &GenerateRequest,
+        generation: &Generation,
+        is_recorded: bool,
+    ) -> Error {
         let error = error.paid_for(generation);
-        let path = self.path.display();
+        let is_own_key = request.own_key() == Some(&generation.idempotency_key);
         match error.kind() {
-            ErrorKind::GenerationFailed if is_recorded => error.advice(
-                "the service refunds it; the same call again pays for another try, unless you \
-                 chose the idempotency key: then choose another",
+            ErrorKind::GenerationFailed if !is_recorded => {
+                error.advice("the service refunds it; call again to see how to continue")
+            }
+            ErrorKind::GenerationFailed if is_own_key => error.advice(
+                "the service refunds it; another try, which is billed, needs another idempotency key",
             ),
             ErrorKind::GenerationFailed => {
-                error.advice("the service refunds it; the same call again says how to continue")
+                error.advice("the service refunds it; the same call again pays for another try")
             }
             ErrorKind::NotFound => error.and_advice(&format!(
-                "delete the receipt {path} to pay for another agent"
+                "delete the receipt {} to pay for another agent",
+                self.path.display()
             )),
             _ => error,
         }

@@ -39,9 +39,9 @@ pub(super) enum Line {
 }
 
 impl Line {
-    /// What an error says that named an agent.
-    pub fn named_by(error: &Error) -> Option<Self> {
-        let (agent_id, key) = (error.agent_id()?.into(), error.idempotency_key()?.into());
+    /// What an error of a request with this key says, if it names an agent.
+    pub fn named_by(error: &Error, key: &str) -> Option<Self> {
+        let (agent_id, key) = (error.agent_id()?.into(), key.into());
         Some(match error.billing() {
             Billing::Billed => Line::Accepted(Generation::named(agent_id, key)),
             _ => Line::Named { key, agent_id },
@@ -126,19 +126,29 @@ impl Attempt {
                 others.push(name.clone());
             }
         }
-        let accepted = self.accepted.as_ref().map(|accepted| &accepted.agent_id);
-        let of = match accepted.or(self.named.as_ref()) {
-            Some(id) => format!(" (of agent {id})"),
-            None => String::new(),
+        if others.is_empty() {
+            return None;
+        }
+        let others = others.join(", ");
+        let (of, then) = match (&self.accepted, &self.named) {
+            (Some(accepted), _) => (
+                format!(
+                    "is for agent {}, whose request has another",
+                    accepted.agent_id
+                ),
+                "delete this one to pay for another agent",
+            ),
+            (None, Some(id)) => (
+                format!("is for a request that may have created agent {id}, with another"),
+                "check that agent and delete this one",
+            ),
+            (None, None) => (
+                "is for a request that may have been billed, with another".into(),
+                "check your account and delete this one",
+            ),
         };
-        let delete = match accepted {
-            Some(_) => "delete it to pay for another agent",
-            None => "check your account, then delete it: that request may have been billed",
-        };
-        let others = Some(others.join(", ")).filter(|others| !others.is_empty())?;
         Some(format!(
-            "is for a request with another {others}{of}; restore that, use another receipt, or \
-             {delete}"
+            "{of} {others}; restore that, use another receipt, or {then}"
         ))
     }
 
@@ -146,8 +156,10 @@ impl Attempt {
     fn retry(&self, call: &Call) -> Step {
         let time = |date: &Option<String>| retry::parse_date(date.as_ref()?);
         match (time(&self.date), time(&call.wanted.date)) {
-            _ if !call.honored => Step::Unknown("the server is not known to honor such keys"),
-            (None, _) => Step::Unknown("the service's time was not known then"),
+            _ if !call.honored => {
+                Step::Unknown("the server is not known to honor idempotency keys")
+            }
+            (None, _) => Step::Unknown("the receipt has no time of the service's clock"),
             _ if !call.has_asked => Step::AskTime,
             (_, None) => Step::Unknown("the response of the service has no usable Date"),
             (Some(sent), Some(now)) => match now.checked_sub(sent) {

@@ -324,7 +324,9 @@ fn with_a_receipt_the_same_command_pays_once() {
     let (code, stdout, stderr) = create("y", "0.01", &[]);
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
     assert!(
-        stderr.contains(&format!("{receipt}: is for a request with another prompt")),
+        stderr.contains(&format!(
+            "{receipt}: is for agent A01XMB7113, whose request has another prompt"
+        )),
         "{stderr}"
     );
     assert_eq!(service.billed(), 1);

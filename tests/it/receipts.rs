@@ -15,6 +15,8 @@ use bithuman::{
     Agent, Api, Billing, Error, ErrorKind, Event, GenerateRequest, Generation, Media, Wait,
 };
 
+use crate::shown::{Golden, assert_golden};
+
 use crate::harness::{
     self, Act, FakeClock, ID, Reply, Request, SECRET, Server, TempDir, act, alone_by, ms, real_api,
     secs, service_error, small, status, unless_it_hangs,
@@ -327,7 +329,7 @@ sending K|no|-|-||Receipt Unknown|sending K
 sending K|yes|L|-||Receipt Unknown|sending K
 sending K, named K|no|-|-||Receipt Unknown agent|sending K, named K
 sending K, named K|yes|-|-|get post poll|ready|sending K, named K, accepted K, ready K
-sending K, named K|yes|-|422|get post|Rejected Unknown agent|sending K, named K, named K
+sending K, named K|yes|-|422|get post|Rejected Unknown agent|sending K, named K
 # An agent that is found.
 sending K, accepted K|yes|-|-|poll|ready|sending K, accepted K, ready K
 sending K, accepted K|yes|L|-||Receipt NotBilled|sending K, accepted K
@@ -343,6 +345,7 @@ sending K, accepted K, failed K, sending L|yes|-|old|get|Receipt Unknown|sending
 
 #[test]
 fn what_is_sent_and_written_down() {
+    let mut golden = Golden::default();
     for row in ROWS.lines().filter(|row| row.contains('|')) {
         let cells: Vec<&str> = row.split('|').collect();
         let [lines, honored, key, service, expected @ ..] = &cells[..] else {
@@ -362,11 +365,13 @@ fn what_is_sent_and_written_down() {
         if let Err(error) = result {
             // One line, which has the key but where that is another request's.
             let text = error.to_string();
-            let is_others = text.contains("for a request with another");
+            let is_others = text.contains("restore that");
             assert_eq!(error.idempotency_key().is_none(), is_others, "{text}");
             assert!(!text.contains('\n'), "{text}");
+            golden.add(&cells[..4].join("|"), [error]);
         }
     }
+    assert_golden("receipts.txt", golden.text.trim_start());
 }
 
 #[test]
@@ -376,7 +381,6 @@ fn generate_once_returns_the_agent_of_the_receipt() {
         ("", "sending *, accepted *"),
         ("sending K, accepted K", ""),
         ("sending K, accepted K, ready K", ""),
-        ("sending K, accepted K, deleted K", ""),
         (failed, ", sending *, accepted *"),
     ] {
         let desk = Desk::new();
@@ -391,16 +395,20 @@ fn generate_once_returns_the_agent_of_the_receipt() {
             (sent, format!("{lines}{more}"))
         );
     }
-    let desk = Desk::new();
-    desk.write(failed);
-    let request = small().idempotency_key("K");
-    let error = desk
-        .api(false)
-        .generate_once(desk.path(), &request)
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::GenerationFailed);
-    assert!(error.to_string().contains("another"), "{error}");
-    assert_eq!(desk.sent(), "");
+    for (word, key, expected) in [
+        ("failed", "K", "GenerationFailed Refunded agent"),
+        ("deleted", "L", "Receipt NotBilled"),
+        ("deleted", "K", "NotFound Billed agent"),
+    ] {
+        let desk = Desk::new();
+        desk.write(&format!("sending K, accepted K, {word} K"));
+        let request = small().idempotency_key(key);
+        let result = desk.api(false).generate_once(desk.path(), &request);
+        assert_eq!((&*told(&result), &*desk.sent()), (expected, ""));
+        let text = result.unwrap_err().to_string();
+        let is_named = text.starts_with("generate_once: ");
+        assert!(is_named && text.contains("another"), "{text}");
+    }
 }
 
 /// The receipt is on the disk before the request is sent, with neither the secret nor the prompt.
@@ -468,7 +476,7 @@ fn a_path_that_cannot_be_a_receipt_is_refused() {
         ),
         (
             path("others"),
-            "with another prompt (of agent A91XMB7113)",
+            "is for agent A91XMB7113, whose request has another prompt",
             "Receipt NotBilled",
         ),
         (path("foreign"), "is not a receipt", "Receipt Unknown"),
@@ -728,27 +736,29 @@ fn the_age_is_looked_at_again_before_each_post() {
     }
 }
 
-/// An id in an error stays with the call, whatever the retry says.
+/// An id in an error stays with the call, whatever the retry says. It is written down before the
+/// delay, in which the process may be killed.
 #[test]
 fn an_agent_named_by_an_error_that_is_retried_is_not_lost() {
-    for second in [
-        json!({"error": "X"}),
-        json!({"error": "X", "agent_id": "A-OTHER"}),
+    for (second, lines) in [
+        (json!({"error": "X"}), "sending *, named *"),
+        (
+            json!({"error": "X", "agent_id": "A-OTHER"}),
+            "sending *, named *, named *",
+        ),
     ] {
-        let desk = Desk::new();
+        let desk = Arc::new(Desk::new());
         let named = Reply::json(500, json!({"error": "X", "agent_id": ID}));
         desk.set(|state| state.posts = [Some(named), Some(Reply::json(422, second))].into());
-        let builder = desk.server.builder().honors_idempotency_keys(true);
-        let result = builder
-            .build()
-            .unwrap()
-            .generate_once(desk.path(), &small());
+        let (clock, shared) = (FakeClock::new(), desk.clone());
+        clock.on_sleep(move || assert_eq!(shared.read(), "sending *, named *"));
+        let builder = real_api(&desk.server.url).clock(clock.clone());
+        let api = builder.honors_idempotency_keys(true).build().unwrap();
+        let result = api.generate_once(desk.path(), &small());
         assert_eq!(told(&result), "Rejected Unknown agent");
         assert_eq!(result.unwrap_err().agent_id(), Some(ID));
-        assert_eq!(
-            (&*desk.sent(), &*desk.read()),
-            ("get post post", "sending *, named *")
-        );
+        assert_eq!((&*desk.sent(), &*desk.read()), ("get post post", lines));
+        assert_eq!(clock.sleeps().len(), 1);
         assert_eq!(desk.once(false).unwrap_err().agent_id(), Some(ID));
     }
 }
@@ -922,7 +932,9 @@ fn a_refusal_names_the_agent_that_only_an_error_named() {
         .generate_once(desk.path(), &small().prompt("other"));
     let error = other.unwrap_err();
     assert!(
-        error.to_string().contains(&format!("(of agent {ID})")),
+        error
+            .to_string()
+            .contains(&format!("may have created agent {ID}")),
         "{error}"
     );
     assert_eq!(error.billing(), Billing::Unknown);

@@ -105,8 +105,8 @@ const ROWS: &str = "
 |asked none|send
 |asked 0|send
 |own K|send
-sending K|-|unknown: the server is not known to honor such keys
-sending K|own K|unknown: the server is not known to honor such keys
+sending K|-|unknown: the server is not known to honor idempotency keys
+sending K|own K|unknown: the server is not known to honor idempotency keys
 sending K|honored|ask
 sending K|asked 0|retry 0
 sending K|asked 82799|retry 82799
@@ -115,8 +115,8 @@ sending K|asked 999999|unknown: the idempotency key is older than 23 h, and the 
 sending K|asked -1|unknown: the service's clock was set back
 sending K|asked none|unknown: the response of the service has no usable Date
 sending K|asked today|unknown: the response of the service has no usable Date
-timeless K|honored|unknown: the service's time was not known then
-timeless K|asked 0|unknown: the service's time was not known then
+timeless K|honored|unknown: the receipt has no time of the service's clock
+timeless K|asked 0|unknown: the receipt has no time of the service's clock
 sending K, named K|asked 5|retry 5
 sending K, accepted K|-|A-K
 sending K, accepted K|asked 999999|A-K
@@ -124,7 +124,7 @@ sending K, accepted K|own K|A-K
 # Only lines with the key of the last attempt count, and only an end that is one.
 sending K, accepted L|honored|ask
 sending K, accepted K, generating K|-|A-K
-sending K, failed K|told K|unknown: the server is not known to honor such keys
+sending K, failed K|told K|unknown: the server is not known to honor idempotency keys
 sending K, accepted K, ready K|honored|A-K ready
 sending K, accepted K, deleted K|told K|A-K deleted
 # A failure is told before another attempt is paid for, which needs another key.
@@ -176,6 +176,7 @@ fn another_request_is_refused_and_the_difference_named() {
     for (change, others) in rows {
         for words in [
             "sending K",
+            "sending K, named K",
             "sending K, accepted K",
             "sending K, accepted K, ready K",
         ] {
@@ -185,21 +186,21 @@ fn another_request_is_refused_and_the_difference_named() {
                 set(&mut call, "model");
             }
             let what = decided(&lines(words), &call);
-            let start = format!("is for a request with another {others}");
-            assert!(what.starts_with(&start), "{what}");
-            let is_pending = words == "sending K";
-            assert_eq!(what.contains("(of agent A-K)"), !is_pending, "{what}");
-            assert_eq!(what.contains("may have been billed"), is_pending, "{what}");
+            let of = match words {
+                "sending K" => "is for a request that may have been billed, with another",
+                "sending K, named K" => {
+                    "is for a request that may have created agent A-K, with another"
+                }
+                _ => "is for agent A-K, whose request has another",
+            };
+            assert!(what.starts_with(&format!("{of} {others};")), "{what}");
         }
     }
     // A failed attempt is followed by one with the same request.
     let mut call = call("told K");
     set(&mut call, "prompt");
     let what = decided(&lines("sending K, accepted K, failed K"), &call);
-    assert!(
-        what.starts_with("is for a request with another prompt"),
-        "{what}"
-    );
+    assert!(what.contains("whose request has another prompt;"), "{what}");
 }
 
 /// What an editor, git or a power cut does to a file.

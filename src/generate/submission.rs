@@ -1,0 +1,197 @@
+//! A generate request between its attempts: what is known, whether a retry is safe, and what an
+//! error means for the caller's money.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::acceptance::{Attempt, acceptance};
+use crate::body::Body;
+use crate::clock::Stopwatch;
+use crate::error::{Billing, Error, ErrorKind, Result};
+use crate::generate::Generation;
+use crate::http::{LARGE_BODY, Response};
+use crate::{json, retry};
+
+pub(crate) const KEY_TOO_OLD: &str =
+    "the idempotency key is older than 23 h, and the service may no longer know it";
+
+/// How an error begins that says why a key in a receipt is not sent again.
+pub(crate) const NOT_SENT: &str = "nothing was sent, since ";
+
+/// A generate request that is ready to be sent, and what is known after each attempt.
+pub(crate) struct Submission {
+    pub key: String,
+    /// The same call again would use the same key.
+    pub key_is_kept: bool,
+    pub honors_keys: bool,
+    /// An earlier call sent this key. What became of that is unknown.
+    pub was_sent: bool,
+    /// The age of the key when the stopwatch was started.
+    pub key_age: Duration,
+    pub stopwatch: Stopwatch,
+    /// The free request before it was made.
+    pub is_preflighted: bool,
+    /// The receipt that has the key, if any. Other processes may wait for its lock.
+    pub receipt: Option<PathBuf>,
+    /// The agent that the request names.
+    pub own_agent_id: Option<String>,
+    pub body: Body,
+    pub attempts: u32,
+    pub billing: Billing,
+    /// The agent that an error named, in this call or an earlier one.
+    pub seen_agent_id: Option<String>,
+    pub broken_uploads: u32,
+}
+
+impl Submission {
+    fn key_age(&self) -> Duration {
+        self.key_age.saturating_add(self.stopwatch.elapsed())
+    }
+
+    /// Whether the same call again would send a key that the service knows.
+    pub fn key_is_good(&self) -> bool {
+        self.key_is_kept && retry::is_safe(true, self.honors_keys, self.key_age())
+    }
+
+    fn billing(&self) -> Billing {
+        match self.billing {
+            Billing::NotBilled if self.was_sent => Billing::Unknown,
+            billing => billing,
+        }
+    }
+
+    /// Whether the upload began in the last attempt, and did not end.
+    fn broke_off(&self) -> bool {
+        self.body.sent > 0 && !self.body.fully_sent()
+    }
+
+    /// Notes what an attempt came to.
+    pub fn add(&mut self, error: &Error) {
+        self.attempts += error.attempts();
+        // A later attempt says nothing of an earlier one that may have been accepted.
+        if error.billing() != Billing::NotBilled {
+            self.billing = error.billing();
+        }
+        if self.seen_agent_id.is_none() {
+            self.seen_agent_id = error.agent_id().map(String::from);
+        }
+        if self.broke_off() && self.body.len() > LARGE_BODY {
+            self.broken_uploads += 1;
+        }
+    }
+
+    pub fn may_retry(&self, error: &Error) -> bool {
+        // An upload that was too slow once will be too slow again.
+        let is_too_slow = self.broke_off() && error.kind() == ErrorKind::Timeout;
+        let is_too_long =
+            self.receipt.is_some() && error.retry_after() > Some(retry::LONGEST_DELAY);
+        if is_too_slow || is_too_long || self.broken_uploads > 1 || !error.is_retryable() {
+            return false;
+        }
+        match self.billing() {
+            Billing::NotBilled => retry::is_safe(false, self.honors_keys, self.key_age()),
+            Billing::Unknown => retry::is_safe(true, self.honors_keys, self.key_age()),
+            _ => false,
+        }
+    }
+
+    /// The error of the call: what is known, and what to do.
+    pub fn error(&self, error: Error) -> Error {
+        let (kind, billing) = (error.kind(), self.billing());
+        let is_final = kind.is_transient() && !error.is_retryable();
+        let is_too_large =
+            self.broken_uploads > 1 || (self.broke_off() && kind == ErrorKind::Timeout);
+        let is_safe = match billing {
+            Billing::NotBilled => !is_too_large,
+            _ => self.key_is_good(),
+        };
+        let mut error = error.call("generate").key(&self.key).billing_is(billing);
+        error = error.repeat_is_safe(!is_final && is_safe);
+        if let Some(id) = &self.seen_agent_id {
+            error = error.agent(id);
+        }
+        let advice = match billing {
+            Billing::Billed => {
+                return error.advice("the agent was accepted and billed: call wait");
+            }
+            Billing::Unknown => &self.what_to_check(kind, is_final),
+            _ if is_too_large => "not billed, try smaller media files",
+            _ if kind.is_transient() => "not billed, try again later",
+            _ if kind == ErrorKind::InvalidInput => "",
+            _ => "not billed",
+        };
+        error.and_advice(advice)
+    }
+
+    /// What to do where the request may have been accepted.
+    fn what_to_check(&self, kind: ErrorKind, is_final: bool) -> String {
+        let may_help = self.key_is_good() && !is_final && kind != ErrorKind::Rejected;
+        let todo = match (&self.receipt, &self.seen_agent_id) {
+            (Some(_), _) if may_help => {
+                "the same call again sends the same idempotency key, which is billed once".into()
+            }
+            (Some(path), Some(_)) => format!(
+                "call wait with this agent, which is free, or delete the receipt {} to pay for \
+                 another",
+                path.display()
+            ),
+            (Some(path), None) => format!(
+                "if your account has a new agent, call wait with its id, else delete the receipt {} \
+                 and call again",
+                path.display()
+            ),
+            (None, Some(_)) => "check this agent before retrying".into(),
+            (None, None) if is_final => "check your account for a new agent".into(),
+            (None, None) => format!(
+                "check your account before retrying, or retry with idempotency key {} if the \
+                 server supports it",
+                self.key
+            ),
+        };
+        let which = if self.was_sent { "an earlier" } else { "the" };
+        format!("{which} request may have been accepted and billed; {todo}")
+    }
+
+    /// Reads the response.
+    pub fn parse(&self, response: Response) -> Result<Generation> {
+        let fields = response.fields();
+        let in_data = fields.object("data").id("agent_id");
+        let documented = fields.id("agent_id").or(in_data);
+        let scanned = || json::scan_for_agent_id(&response.body);
+        let named = documented.clone().or_else(scanned);
+        let is_new = named.is_some() && named != self.own_agent_id;
+        let mut billing = acceptance(Attempt {
+            fully_sent: true,
+            status: Some(response.status),
+            success_is_false: fields.says_failure(),
+            code: response.code().as_deref(),
+            names_agent: named.is_some(),
+            names_new_agent: is_new,
+        });
+        // What a scan finds in a text that cannot be read may be about something else.
+        let is_unread = documented.is_none() || !fields.is_whole;
+        let is_unsaid = is_unread && fields.get("success").is_none();
+        if billing == Billing::Billed && is_unsaid && json::scan_for_failure(&response.body) {
+            billing = Billing::Unknown;
+        }
+        if let (Billing::Billed, Some(id)) = (billing, documented) {
+            let mut generation = Generation::from_fields(fields, id, self.key.clone());
+            let replayed = response.header("idempotency-replayed").unwrap_or_default();
+            generation.replayed = replayed.eq_ignore_ascii_case("true");
+            return Ok(generation);
+        }
+        let is_good = response.is_success() && !fields.says_failure();
+        let is_final = is_good && response.is_whole() && named.is_none();
+        let mut error = match (is_good, &named) {
+            (true, Some(_)) => {
+                response.missing("the response names an agent in an unexpected place")
+            }
+            (true, None) => response.missing("the response names no agent"),
+            (false, _) => response.error(),
+        };
+        // In an error, the agent that the request itself named proves nothing.
+        if let Some(id) = named.filter(|_| is_new || billing == Billing::Billed) {
+            error = error.agent(&id);
+        }
+        Err(error.billing_is(billing).repeat_is_safe(!is_final))
+    }
+}
