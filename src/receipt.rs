@@ -277,7 +277,9 @@ impl<'a> Receipt<'a> {
         let cannot_read = |reason| unknown(format!("cannot be read and repaired: {reason}"));
         let bytes = file.read(LONGEST).map_err(cannot_read)?;
         if bytes.len() as u64 == LONGEST {
-            return Err(unknown("is too long to be a receipt".into()));
+            return Err(unknown(
+                "is too long to be a receipt; choose another path".into(),
+            ));
         }
         let parsed = parse(&bytes).map_err(unknown)?;
         if parsed.len < bytes.len() as u64 {
