@@ -138,6 +138,9 @@ impl Api {
     }
 }
 
+/// An agent, and its end if that is known.
+type Obtained = (Generation, Option<Agent>);
+
 /// A receipt in use by one call.
 struct Receipt<'a> {
     api: &'a Api,
@@ -165,30 +168,46 @@ impl<'a> Receipt<'a> {
         Ok(receipt)
     }
 
-    /// Returns the agent, and its end if that is known: as found, or after sending.
-    fn obtain(&self, request: &GenerateRequest) -> Result<(Generation, Option<Agent>)> {
+    /// Returns the agent as found, or after sending.
+    fn obtain(&self, request: &GenerateRequest) -> Result<Obtained> {
         let unread = |error| self.unread(error);
         let mut submission = self.api.prepare(request).map_err(unread)?;
         submission.receipt = Some(self.path.clone());
         let mut call = self.asks(request, &mut submission).map_err(unread)?;
+        if let Some(obtained) = self.obtain_unlocked(&mut call)? {
+            return Ok(obtained);
+        }
+        let file = self.lock(&submission)?;
+        self.obtain_locked(file, submission, call)
+    }
+
+    /// Returns what a finished receipt has, which no process changes any more.
+    fn obtain_unlocked(&self, call: &mut Call) -> Result<Option<Obtained>> {
         let bytes = self.read_unlocked();
         if !may_be_receipt(&bytes) {
             return Err(self.error(NO_RECEIPT).billing_is(Billing::Unknown));
         }
-        let seen = parse(&bytes).ok().and_then(|lines| lines.last);
-        let failed = seen.as_ref().filter(|last| last.has_failed());
-        call.failed_before = failed.map(|last| last.key.clone());
-        match (decide(seen.as_ref(), &call), &seen) {
-            (Step::Return(generation, end), _) if end.is_some() || self.wait.is_none() => {
-                return Ok((generation, end));
-            }
-            (Step::Refuse(what), Some(last)) if !last.is_pending() => {
-                return Err(self.error(what));
-            }
-            _ => {}
+        let Some(last) = parse(&bytes).ok().and_then(|lines| lines.last) else {
+            return Ok(None);
+        };
+        if last.has_failed() {
+            call.failed_before = Some(last.key.clone());
         }
+        match decide(Some(&last), call) {
+            Step::Return(generation, end) if end.is_some() || self.wait.is_none() => {
+                Ok(Some((generation, end)))
+            }
+            Step::Refuse(what) if !last.is_pending() => Err(self.error(what)),
+            _ => Ok(None),
+        }
+    }
 
-        let mut file = self.lock(&submission)?;
+    fn obtain_locked(
+        &self,
+        mut file: LockedFile,
+        mut submission: Submission,
+        mut call: Call,
+    ) -> Result<Obtained> {
         let last = self.read(&mut file)?;
         let mut billing = Billing::NotBilled;
         if let Some(found) = last.as_ref()
@@ -318,7 +337,7 @@ impl<'a> Receipt<'a> {
         mut file: LockedFile,
         mut submission: Submission,
         attempt: Option<Attempt>,
-    ) -> Result<(Generation, Option<Agent>)> {
+    ) -> Result<Obtained> {
         let cannot_write = |submission: &Submission, reason: io::Error| {
             let error = self.error(format!("cannot be written: {reason}"));
             let error = error.advice("fix that and call again");
