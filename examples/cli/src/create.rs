@@ -11,7 +11,7 @@ use bithuman::serde_json::json;
 use crate::args::{Common, Create};
 use crate::client::client;
 use crate::output::{self, Failure};
-use crate::progress::Progress;
+use crate::progress::{Progress, clean};
 use crate::{exit, print_ready};
 
 const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --video";
@@ -19,17 +19,14 @@ const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --v
 pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result<u8, Failure> {
     let mut request = request(create)?;
     let api = client(common, create.receipt.is_none(), progress)?;
-    // Said before the request goes out: with it, nothing is lost. A receipt has it on the disk.
     match (&create.key, &create.receipt) {
         (None, Some(receipt)) => {
-            progress.note(&format!(
-                "receipt, with the idempotency key: {}",
-                receipt.display()
-            ));
+            let receipt = receipt.display();
+            progress.announce(format!("idempotency key: in the receipt {receipt}"));
         }
         (key, _) => {
             let key = key.clone().unwrap_or_else(new_key);
-            progress.note(&format!("idempotency key: {key}"));
+            progress.announce(format!("idempotency key: {key}"));
             request = request.idempotency_key(key);
         }
     }
@@ -38,7 +35,8 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
             Some(receipt) => api.generate_once(receipt, &request)?,
             None => api.generate(&request)?,
         };
-        output::print(common, &generation.agent_id, &json!(generation))?;
+        let id = clean(&generation.agent_id);
+        output::print(common, &id, &json!(generation))?;
         return Ok(exit::DONE);
     }
     let wait = create.wait.to_wait();

@@ -20,7 +20,7 @@ use clap::error::ErrorKind;
 use args::{Cli, Command, Common};
 use client::client;
 use output::Failure;
-use progress::Progress;
+use progress::{Progress, clean};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -78,6 +78,6 @@ fn print_ready(agent: &Agent, common: &Common, progress: &Progress) -> Result<u8
     if let Some(url) = &agent.model_url {
         progress.note(&format!("ready; model: {url}"));
     }
-    output::print(common, &agent.agent_id, &json!(agent))?;
+    output::print(common, &clean(&agent.agent_id), &json!(agent))?;
     Ok(exit::DONE)
 }

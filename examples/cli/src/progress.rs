@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bithuman::{Agent, Event, Status};
@@ -33,6 +33,7 @@ pub struct Progress {
 
 /// What is on the screen.
 struct Shown {
+    announcement: Option<String>,
     bar: ProgressBar,
     /// What the bar looks like: that of another template takes its place.
     template: &'static str,
@@ -49,12 +50,19 @@ impl Progress {
             false => Mode::Lines,
         };
         let shown = Mutex::new(Shown {
+            announcement: None,
             bar: ProgressBar::hidden(),
             template: "",
             line: String::new(),
             at: Instant::now(),
         });
         Progress { mode, shown }
+    }
+
+    /// Keeps a line to print right before the body of a request goes out: whatever is found before
+    /// that is said alone.
+    pub fn announce(&self, line: String) {
+        self.shown().announcement = Some(line);
     }
 
     /// Prints a line, unless it is quiet.
@@ -66,44 +74,50 @@ impl Progress {
 
     /// Prints a line, even if it is quiet. A reader that has gone must not end what is paid.
     pub fn error(&self, line: &str) {
-        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.bar.suspend(|| {
+        self.shown().bar.suspend(|| {
             let _ = writeln!(io::stderr(), "{}", clean(line));
         });
     }
 
     /// Removes the bar.
     pub fn end(&self) {
-        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
-        shown.bar.finish_and_clear();
+        self.shown().bar.finish_and_clear();
     }
 
     /// Shows what a call is doing.
     pub fn event(&self, event: &Event) {
         match event {
-            Event::Uploading { total, .. } if *total < SMALLEST_UPLOAD => {}
-            Event::Uploading { sent, total } => self.bytes("uploading", *sent, *total),
+            Event::Uploading { sent, total } => self.uploading(*sent, *total),
             Event::Accepted {
                 agent_id,
                 replayed: false,
                 ..
-            } => {
-                self.note(&format!("agent: {agent_id}"));
-            }
+            } => self.note(&format!("agent: {agent_id}")),
             Event::Accepted { agent_id, .. } => {
-                self.note(&format!(
-                    "agent: {agent_id} (created before with this key: not billed again)"
-                ));
+                let why = "created before with this key: not billed again";
+                self.note(&format!("agent: {agent_id} ({why})"));
             }
             Event::Polled { agent } if agent.is_finished() => {}
             Event::Polled { agent } => self.waiting(agent),
             Event::Retrying { delay, reason, .. } => {
-                self.note(&format!(
-                    "{reason}; next attempt in {:.1} s",
-                    delay.as_secs_f64()
-                ));
+                let seconds = delay.as_secs_f64();
+                self.note(&format!("{reason}; next attempt in {seconds:.1} s"));
             }
             _ => {}
+        }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn uploading(&self, sent: u64, total: u64) {
+        let announcement = self.shown().announcement.take();
+        if let Some(line) = announcement {
+            self.note(&line);
+        }
+        if total >= SMALLEST_UPLOAD {
+            self.bytes("uploading", sent, total);
         }
     }
 
@@ -123,17 +137,17 @@ impl Progress {
 
     /// Shows a message with a bar, or else a line if it is another one.
     fn show(&self, template: &'static str, message: &str, line: &str, done: u64, total: u64) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.shown();
         match self.mode {
             Mode::Quiet => {}
             Mode::Bars => {
                 shown.replace_bar(template);
                 shown.bar.set_length(total);
                 shown.bar.set_position(done);
-                shown.bar.set_message(clean(message));
+                shown.bar.set_message(message.to_owned());
             }
             Mode::Lines if line != shown.line || shown.at.elapsed() >= SILENCE => {
-                let _ = writeln!(io::stderr(), "{}", clean(line));
+                let _ = writeln!(io::stderr(), "{line}");
                 shown.line = line.into();
                 shown.at = Instant::now();
             }
@@ -157,14 +171,14 @@ impl Shown {
     }
 }
 
-/// Returns what an agent's status looks like on one line.
+/// Returns what an agent's status looks like on one safe line.
 pub fn describe(agent: &Agent) -> String {
     let mut line = agent.status.to_string();
     if agent.is_finished() {
         if let Some(reason) = agent.error_message.as_ref().filter(|_| agent.is_failed()) {
             line += &format!(": {reason}");
         }
-        return line;
+        return clean(&line);
     }
     if let Status::Completed | Status::Success = agent.status {
         line += " (of a step)";
@@ -175,7 +189,7 @@ pub fn describe(agent: &Agent) -> String {
     if let Some(step) = &agent.current_step {
         line += &format!(", {step}");
     }
-    line
+    clean(&line)
 }
 
 /// Returns the text without what could play tricks on a terminal.
