@@ -1,7 +1,7 @@
 //! How a command ends: its exit code, its result and its error, as text and as JSON.
 
 use crate::harness::{ID, Server, TempDir, agent, gateway, ms, replies, secs, service_error};
-use crate::harness::{Reply, accepted, closes, status};
+use crate::harness::{Reply, accepted, act, status};
 use crate::mock_server::{ApiVersion::Current, MockServer, Settings};
 use crate::{Ended, program, run, with_mock, with_url};
 use bithuman::serde_json::json;
@@ -106,12 +106,15 @@ fn what_may_be_billed_is_named_in_the_last_lines_and_in_the_json() {
 
 #[test]
 fn what_cannot_be_reached_is_69_and_nothing_is_billed() {
-    // It speaks no TLS.
-    let server = Server::new([closes()]);
+    let server = Server::new([act(|connection| {
+        connection.send("This is no TLS.");
+        connection.hold();
+    })]);
     let url = server.url.replace("http:", "https:");
     let ended = run(with_url(&format!("{CREATE} --json"), &url));
     assert_eq!(ended.code, Some(69), "{ended:?}");
     assert_eq!(ended.json()["error"]["billing"], "NotBilled");
+    assert_eq!(ended.json()["error"]["kind"], "Tls");
 }
 
 #[test]
