@@ -120,6 +120,11 @@ impl Body {
         self.sent == self.len
     }
 
+    /// Whether the upload began and did not end.
+    pub fn broke_off(&self) -> bool {
+        self.sent > 0 && !self.fully_sent()
+    }
+
     /// The contents that are encoded, in the order of the fields.
     pub fn contents(&mut self) -> impl Iterator<Item = &mut Part> {
         self.parts.iter_mut().filter(|part| !part.is_text())

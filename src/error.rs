@@ -126,6 +126,8 @@ struct Inner {
     agent_id: Option<String>,
     idempotency_key: Option<String>,
     last_seen: Option<Agent>,
+    /// The last byte of the request was handed to the connection.
+    fully_sent: bool,
     /// The same call again cannot bill anything that is not billed already.
     repeat_is_safe: bool,
     /// What to do.
@@ -161,6 +163,7 @@ impl Error {
             agent_id: None,
             idempotency_key: None,
             last_seen: None,
+            fully_sent: false,
             repeat_is_safe: true,
             advice: String::new(),
             source: None,
@@ -208,6 +211,16 @@ impl Error {
     pub(crate) fn billing_is(mut self, billing: Billing) -> Self {
         self.0.billing = billing;
         self
+    }
+
+    /// Whether the service may have the whole request, though no response came.
+    pub(crate) fn fully_sent(mut self, fully_sent: bool) -> Self {
+        self.0.fully_sent = fully_sent;
+        self
+    }
+
+    pub(crate) fn was_fully_sent(&self) -> bool {
+        self.0.fully_sent
     }
 
     pub(crate) fn repeat_is_safe(mut self, is_safe: bool) -> Self {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::acceptance::{Attempt, acceptance};
 use crate::body::{Body, Field};
 use crate::error::{Billing, Error, ErrorKind, Result};
-use crate::http::{LARGE_BODY, Response};
+use crate::http::{LARGE_BODY, Method, Request, Response};
 use crate::json::{self, Fields};
 use crate::text::describe_char;
 use crate::{agent::Status, api::Api, event::Event, media::Media, retry, status};
@@ -364,7 +364,10 @@ impl Api {
     /// account, and the time of its clock. The error has a status if it is a refusal.
     pub(crate) fn preflight(&self, deadline: Option<Duration>) -> Result<Response> {
         let path = "/v1/agent/status/preflight";
-        let response = self.shared.transport.send(path, None, deadline)?;
+        let response = self.shared.transport.send(Request {
+            deadline,
+            ..Request::get(path)
+        })?;
         match (response.status, response.code().as_deref()) {
             (401, _) | (403, Some("PLAN_REQUIRED" | "ACCOUNT_SUSPENDED")) => Err(response.error()),
             _ => Ok(response),
@@ -378,14 +381,18 @@ impl Api {
         submission: &mut Submission,
         deadline: Option<Duration>,
     ) -> Result<Generation> {
-        let Submission { body, key, .. } = submission;
-        body.rewind();
-        let upload = Some((body, &**key));
-        let result = match self.shared.transport.send(PATH, upload, deadline) {
+        submission.body.rewind();
+        let sent = self.shared.transport.send(Request {
+            body: Some(&mut submission.body),
+            idempotency_key: Some(&submission.key),
+            deadline,
+            ..Request::new(Method::Post, PATH)
+        });
+        let result = match sent {
             Ok(response) => submission.parse(response).map_err(|error| error.after(1)),
             Err(error) => {
                 let attempt = Attempt {
-                    fully_sent: error.attempts() > 0 && submission.body.fully_sent(),
+                    fully_sent: error.was_fully_sent(),
                     ..Attempt::default()
                 };
                 Err(error.billing_is(acceptance(attempt)))

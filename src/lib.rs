@@ -223,7 +223,7 @@ pub use clock::Clock;
 pub use error::{Billing, Error, ErrorKind, Result};
 pub use event::Event;
 pub use generate::{GenerateRequest, Generation};
-pub use http::{CURRENT_BASE_URL, DEFAULT_BASE_URL};
+pub use http::{CURRENT_BASE_URL, DEFAULT_BASE_URL, Method};
 pub use media::Media;
 pub use serde_json;
 pub use wait::{Wait, Watch};

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::error::{Billing, Error, ErrorKind, Result};
+use crate::http::{Request, Response};
 use crate::text::{describe_char, hidden_char};
-use crate::{agent::Agent, api::Api, event::Event, http::Response, url::path_segment};
+use crate::{agent::Agent, api::Api, event::Event, url::path_segment};
 
 impl Api {
     /// Returns the agent's status.
@@ -55,7 +56,10 @@ impl Api {
             (_, Some(404)) => error.agent(agent_id).billing_is(Billing::Unknown),
             _ => error.agent(agent_id).billing_is(Billing::Billed),
         };
-        let sent = self.shared.transport.send(&path, None, deadline);
+        let sent = self.shared.transport.send(Request {
+            deadline,
+            ..Request::get(&path)
+        });
         let response = sent.map_err(about_agent)?;
         let agent = parse(response, agent_id).map_err(|error| about_agent(error).after(1))?;
         self.report(|| Event::Polled {
