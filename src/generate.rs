@@ -332,13 +332,11 @@ impl Api {
         deadline: Option<Duration>,
     ) -> Result<()> {
         submission.body.set_deadline(&self.shared.clock, deadline);
-        if submission.body.len() > LARGE_BODY && !submission.is_preflighted {
-            // Anything but a refusal, the service's or a proxy's, says nothing of the upload.
-            if let Err(error) = self.preflight(deadline)
-                && (error.http_status().is_some() || error.kind() == ErrorKind::Unauthorized)
-            {
-                return Err(submission.error(error));
-            }
+        if submission.body.len() > LARGE_BODY
+            && !submission.is_preflighted
+            && let Some(refusal) = self.refusal(deadline)
+        {
+            return Err(submission.error(refusal));
         }
         if submission.was_sent && !submission.key_is_good() {
             let what = format!("{NOT_SENT}{KEY_TOO_OLD}");
@@ -358,6 +356,14 @@ impl Api {
         submission.may_retry(error)
             && self.sleep_before_retry(submission.attempts, error, deadline)
             && submission.may_retry(error)
+    }
+
+    /// The error of a free request before a large upload, if it saves the upload. Anything but a
+    /// refusal, the service's or a proxy's, says nothing of the upload.
+    pub(crate) fn refusal(&self, deadline: Option<Duration>) -> Option<Error> {
+        let error = self.preflight(deadline).err()?;
+        let is_refusal = error.http_status().is_some() || error.kind() == ErrorKind::Unauthorized;
+        is_refusal.then_some(error)
     }
 
     /// Learns from one free request whether the service refuses the secret, the plan or the

@@ -196,6 +196,8 @@ mod receipt; // generate_once, ensure_agent: once, whatever crashes
 mod wait; // wait, watch, generate_and_wait: polls until the generation ends
 mod generate; // POST /v1/agent/generate
 mod status; // GET /v1/agent/status/{agent_id}
+mod upload; // POST /v1/files/upload
+mod call; // every other endpoint
 mod api; // the client
 mod builder; // its settings
 mod http; // one request at a time, over ureq: the only module that names it

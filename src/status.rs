@@ -30,21 +30,10 @@ impl Api {
     /// # Ok::<(), bithuman::Error>(())
     /// ```
     pub fn status(&self, agent_id: &str) -> Result<Agent> {
-        let mut attempts = 0;
-        loop {
-            let error = match self.poll(agent_id, None) {
-                Ok(agent) => return Ok(agent),
-                Err(error) => error.call("status"),
-            };
-            attempts += error.attempts();
-            let error = error.after(attempts);
-            if !error.is_retryable() {
-                return Err(error);
-            }
-            if !self.sleep_before_retry(attempts, &error, None) {
-                return Err(error.and_advice("try again later"));
-            }
-        }
+        self.retry(|| {
+            self.poll(agent_id, None)
+                .map_err(|error| error.call("status"))
+        })
     }
 
     /// Asks once for an agent's status, by a deadline. The error names the agent.

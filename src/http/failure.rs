@@ -50,7 +50,6 @@ pub(super) fn is_before_sending(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::Timeout(timeout) => matches!(timeout, Timeout::Resolve | Timeout::Connect),
         ureq::Error::HostNotFound | ureq::Error::ConnectProxyFailed(_) => true,
-        ureq::Error::Tls(_) | ureq::Error::TlsRequired => true,
         ureq::Error::Io(error) => {
             error.kind() == io::ErrorKind::ConnectionRefused || is_lookup(error)
         }

@@ -180,8 +180,10 @@ impl Transport {
         result.map_err(|error| match &mut request.body {
             Some(body) => upload_failed(error, body, limits),
             None => {
-                let is_sent = !failure::is_before_sending(&error);
-                failure::to_error(error, limits).fully_sent(is_sent)
+                let was_connected = !failure::is_before_sending(&error);
+                let error = failure::to_error(error, limits);
+                let is_sent = was_connected && error.kind() != ErrorKind::Tls;
+                error.fully_sent(is_sent)
             }
         })
     }

@@ -40,6 +40,11 @@ impl Response {
         self.broken.is_none() && (has_length || self.fields().is_whole)
     }
 
+    /// Whether the body has ended and is blank, as that of a 204.
+    pub fn is_empty(&self) -> bool {
+        self.broken.is_none() && self.body.trim().is_empty()
+    }
+
     /// The fields of the body, if it is a JSON object, whatever comes after the object's start.
     pub fn fields(&self) -> Fields<'_> {
         Fields::parse(&self.body)
