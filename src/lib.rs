@@ -217,7 +217,7 @@ mod json; // an object of the service's, field by field
 mod url; // parts of URLs
 mod text; // text for people
 
-pub use agent::{Agent, Status};
+pub use agent::{Agent, ModelStatus, Status};
 pub use api::Api;
 pub use builder::ApiBuilder;
 #[doc(hidden)]
