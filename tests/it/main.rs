@@ -4,6 +4,7 @@
 mod harness;
 
 mod bounded;
+mod calls;
 mod examples;
 mod generate_and_wait;
 mod hostile;
@@ -21,4 +22,5 @@ mod secret;
 mod sent;
 mod settings;
 mod shown;
+mod uploads;
 mod waiting;
