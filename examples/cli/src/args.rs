@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bithuman::serde_json::{self, Value};
-use bithuman::{Media, Wait};
+use bithuman::{Media, Method, Wait};
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit;
@@ -39,8 +39,23 @@ pub enum Command {
         /// The agent's id
         #[arg(value_parser = id)]
         id: String,
+        /// Wait for this model of the agent, such as one that was added to it [default: the agent]
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
         #[command(flatten)]
         wait: WaitOptions,
+    },
+    /// Send a request to any other endpoint. Prints the JSON of its response
+    #[command(after_help = CALL_HELP)]
+    Call {
+        /// GET, POST, PUT, PATCH or DELETE
+        #[arg(value_parser = method)]
+        method: Method,
+        /// Path, with a query if there is one, such as /v1/agents?limit=100
+        path: String,
+        /// Body of the request [default: none]
+        #[arg(value_name = "JSON", value_parser = json)]
+        body: Option<Value>,
     },
     /// Run a mock server of the service on localhost, for programs in any language
     #[command(after_help = MOCK_HELP)]
@@ -137,6 +152,9 @@ pub struct Mock {
     /// Time that a generation takes, such as 90s or 5m [default: a few polls]
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub slow: Option<Duration>,
+    /// Credits of the account: a request that costs more is refused [default: 1000000]
+    #[arg(long, value_name = "CREDITS")]
+    pub balance: Option<u64>,
     /// Port on localhost [default: a free one]
     #[arg(long)]
     pub port: Option<u16>,
@@ -149,6 +167,14 @@ Examples:
   bithuman-agent create --prompt - --no-wait --json <prompt.txt
 
 Exit codes: see bithuman-agent --help.";
+
+const CALL_HELP: &str = "\
+Examples:
+  bithuman-agent call GET /v1/me                     The plan, and the credits that are left
+  bithuman-agent call GET /v1/pricing                The price of each model
+  bithuman-agent call GET '/v1/agents?limit=100'     The agents, the newest first
+  bithuman-agent call DELETE /v1/agent/A91XMB7113    Deletes an agent
+  bithuman-agent call POST /v1/agent/A91XMB7113 '{\"prompt\": \"You are a gardener.\"}'";
 
 const MOCK_HELP: &str = "\
 Prints BITHUMAN_API_BASE=... BITHUMAN_API_SECRET=... and runs until Ctrl-C. In another terminal, export that
@@ -189,6 +215,21 @@ fn media(text: &str) -> Result<Media, String> {
     }
 }
 
+fn method(text: &str) -> Result<Method, String> {
+    Ok(match &*text.to_ascii_uppercase() {
+        "GET" => Method::Get,
+        "POST" => Method::Post,
+        "PUT" => Method::Put,
+        "PATCH" => Method::Patch,
+        "DELETE" => Method::Delete,
+        _ => return Err("not GET, POST, PUT, PATCH or DELETE".into()),
+    })
+}
+
+fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|reason| format!("not JSON: {reason}"))
+}
+
 fn field(text: &str) -> Result<(String, Value), String> {
     let (name, json) = text.split_once('=').ok_or("not NAME=JSON")?;
     let value = serde_json::from_str(json)
@@ -199,6 +240,12 @@ fn field(text: &str) -> Result<(String, Value), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
 
     #[test]
     fn a_time_is_seconds_or_a_number_with_a_unit() {

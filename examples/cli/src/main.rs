@@ -64,9 +64,19 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
                 _ => exit::DONE,
             })
         }
-        Command::Wait { id, wait } => {
-            let agent = client(common, true, progress)?.wait(id, &wait.to_wait())?;
+        Command::Wait { id, model, wait } => {
+            let mut wait = wait.to_wait();
+            if let Some(model) = model {
+                wait = wait.model(model);
+            }
+            let agent = client(common, true, progress)?.wait(id, &wait)?;
             print_ready(&agent, common, progress)
+        }
+        Command::Call { method, path, body } => {
+            let api = client(common, true, progress)?;
+            let response = api.call(*method, path, body.as_ref())?;
+            output::print(common, &format!("{response:#}"), &response)?;
+            Ok(exit::DONE)
         }
         Command::Mock(mock) => mock::run(mock, common),
     }

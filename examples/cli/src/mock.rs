@@ -20,6 +20,7 @@ pub fn run(mock: &Mock, common: &Common) -> Result<u8, Failure> {
         "2025" => ApiVersion::V2025,
         _ => ApiVersion::Current,
     };
+    let defaults = Settings::from(version);
     let server = MockServer::start(Settings {
         fail_all: mock.fail,
         rate_limit: mock.rate_limit,
@@ -29,7 +30,8 @@ pub fn run(mock: &Mock, common: &Common) -> Result<u8, Failure> {
         } else {
             |line| log(line)
         },
-        ..version.into()
+        balance: mock.balance.unwrap_or(defaults.balance),
+        ..defaults
     });
     let mut url = server.base_url();
     if let Some(port) = mock.port {

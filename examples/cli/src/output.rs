@@ -136,11 +136,14 @@ fn resume(cli: &Cli, error: &Error) -> Option<String> {
         GenerationFailed | InvalidInput | NotFound | Rejected
     );
     let id = error.agent_id().filter(|_| !is_over)?;
-    let id = quoted(id);
-    let mut command = match &cli.command {
-        Command::Create(_) | Command::Wait { .. } => format!("bithuman-agent wait {id}"),
+    let mut command = format!("bithuman-agent wait {}", quoted(id));
+    match &cli.command {
+        Command::Create(_) | Command::Wait { model: None, .. } => {}
+        Command::Wait {
+            model: Some(model), ..
+        } => command += &format!(" --model {}", quoted(model)),
         _ => return None,
-    };
+    }
     if let Some(url) = &cli.common.base_url {
         command += &format!(" --base-url {}", quoted(url));
     }

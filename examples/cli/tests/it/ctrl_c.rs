@@ -45,7 +45,7 @@ fn while_the_request_is_on_its_way_it_is_perhaps_billed() {
         // Before the request, and with the error.
         let key = &*server.keys()[0];
         assert_eq!(ended.lines("idempotency key: "), [key, key], "{ended:?}");
-        if json != "" {
+        if !json.is_empty() {
             assert_eq!(ended.json()["error"]["kind"], "ShutDown");
             assert_eq!(ended.json()["idempotency_key"], key);
         }
@@ -75,11 +75,17 @@ fn while_it_waits_the_agent_is_kept_and_the_line_says_how_to_resume() {
 }
 
 #[test]
-fn a_wait_and_a_status_end_at_once() {
-    let resume = format!("bithuman-agent wait {ID}");
-    for (args, resumes) in [("wait", vec![&*resume]), ("status", vec![])] {
+fn a_free_command_ends_at_once() {
+    for (args, resumes) in [
+        (
+            "wait A1 --model m",
+            vec!["bithuman-agent wait A1 --model m"],
+        ),
+        ("status A1", vec![]),
+        ("call GET /v1/me", vec![]),
+    ] {
         let server = Server::new([stalls()]);
-        let child = start(with_url(&format!("{args} {ID} --json"), &server.url));
+        let child = start(with_url(&format!("{args} --json"), &server.url));
         until(|| server.requests().len() == 1);
         let ended = stop(child);
         assert_eq!(ended.code, Some(130), "{ended:?}");

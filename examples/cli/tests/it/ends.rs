@@ -48,6 +48,13 @@ fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
             CREATE,
             vec![accepted(), service_error(401, "UNAUTHORIZED")],
         ),
+        (
+            3,
+            "Unknown",
+            "call POST /v1/x {}",
+            plain(500, "INTERNAL_ERROR"),
+        ),
+        (66, "NotBilled", "call GET /v1/x", plain(404, "NOT_FOUND")),
         (77, "NotBilled", CREATE, plain(401, "UNAUTHORIZED")),
         (77, "NotBilled", CREATE, plain(402, "INSUFFICIENT_BALANCE")),
         (77, "Billed", status_of, plain(403, "PLAN_REQUIRED")),
@@ -154,6 +161,43 @@ fn an_agent_that_is_ready_is_the_result() {
         &service,
     ));
     assert_eq!(ended.json()["idempotency_key"], "key-2");
+}
+
+#[test]
+fn the_response_to_a_call_is_the_result() {
+    let service = MockServer::start(Settings {
+        balance: 7,
+        ..Current.into()
+    });
+    let ended = run(with_mock("call get /v1/me --json", &service));
+    assert_eq!(ended.json()["data"]["credit_balance"], 7, "{ended:?}");
+    let ended = run(with_mock("call GET /v1/me", &service));
+    assert!(
+        ended.stdout.contains("\n    \"credit_balance\": 7"),
+        "{ended:?}"
+    );
+
+    let server = Server::new(replies([Reply::new(204, "").close()]));
+    let ended = run(with_url("call POST /v1/x?y=z {\"a\":1}", &server.url));
+    assert_eq!(
+        (ended.code, &*ended.stdout),
+        (Some(0), "null\n"),
+        "{ended:?}"
+    );
+    let request = &server.requests()[0];
+    let sent = (&*request.method, &*request.target, request.json());
+    assert_eq!(sent, ("POST", "/v1/x?y=z", json!({"a": 1})));
+}
+
+#[test]
+fn a_wait_can_be_for_a_model() {
+    let agent = agent(json!({"status": "completed", "supported_models": ["essence-2"]}));
+    let server = Server::new(replies([agent.close()]));
+    let ended = run(with_url(
+        &format!("wait {ID} --model essence-2"),
+        &server.url,
+    ));
+    assert_eq!((ended.code, ended.stdout), (Some(0), format!("{ID}\n")));
 }
 
 #[test]
