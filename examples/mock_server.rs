@@ -41,5 +41,6 @@ fn settings(args: &mut Args) -> Result<Settings, String> {
         rate_limit: args.count("--rate-limit")?,
         generation_time: args.seconds("--slow")?,
         log: |line| cli::note(&cli::clean(line)),
+        ..version.into()
     })
 }

@@ -193,6 +193,7 @@ compile_error!("the feature _tls is not for use: choose rustls, platform-verifie
 
 // From the top down: each module imports only from those below it.
 mod receipt; // generate_once, ensure_agent: once, whatever crashes
+mod download; // the model file to disk, resumed and whole
 mod wait; // wait, watch, generate_and_wait: polls until the generation ends
 mod generate; // POST /v1/agent/generate
 mod status; // GET /v1/agent/status/{agent_id}
@@ -220,6 +221,7 @@ pub use api::Api;
 pub use builder::ApiBuilder;
 #[doc(hidden)]
 pub use clock::Clock;
+pub use download::{Download, Downloaded};
 pub use error::{Billing, Error, ErrorKind, Result};
 pub use event::Event;
 pub use generate::{GenerateRequest, Generation};

@@ -46,8 +46,17 @@ impl Api {
         }
     }
 
-    /// Asks once for an agent's status, by a deadline. The error names the agent.
+    /// Asks once for an agent's status, by a deadline, and reports it.
     pub(crate) fn poll(&self, agent_id: &str, deadline: Option<Duration>) -> Result<Agent> {
+        let agent = self.ask_status(agent_id, deadline)?;
+        self.report(|| Event::Polled {
+            agent: Box::new(agent.clone()),
+        });
+        Ok(agent)
+    }
+
+    /// Asks once for an agent's status, by a deadline. The error names the agent.
+    pub(crate) fn ask_status(&self, agent_id: &str, deadline: Option<Duration>) -> Result<Agent> {
         let path = path(agent_id)?;
         let about_agent = |error: Error| match (error.kind(), error.http_status()) {
             (ErrorKind::InvalidInput, _) => error,
@@ -57,11 +66,7 @@ impl Api {
         };
         let sent = self.shared.transport.send(&path, None, deadline);
         let response = sent.map_err(about_agent)?;
-        let agent = parse(response, agent_id).map_err(|error| about_agent(error).after(1))?;
-        self.report(|| Event::Polled {
-            agent: Box::new(agent.clone()),
-        });
-        Ok(agent)
+        parse(response, agent_id).map_err(|error| about_agent(error).after(1))
     }
 }
 
@@ -91,7 +96,7 @@ fn parse(response: Response, agent_id: &str) -> Result<Agent> {
 }
 
 /// A page of a gateway's says nothing about the agent.
-fn not_found(error: Error) -> Error {
+pub(crate) fn not_found(error: Error) -> Error {
     if error.code().is_none() {
         return error.what_is("no such agent, or not the service");
     }
@@ -99,16 +104,22 @@ fn not_found(error: Error) -> Error {
     error.advice("check the id, and that the agent is in this account")
 }
 
-/// The path of a status request: the id is one segment, whatever is in it.
+/// The path of a status request.
 pub(crate) fn path(agent_id: &str) -> Result<String> {
+    let segment = id_segment(agent_id).map_err(|error| error.call("status"))?;
+    Ok(format!("/v1/agent/status/{segment}"))
+}
+
+/// An agent id as one segment of a path, whatever is in it.
+pub(crate) fn id_segment(agent_id: &str) -> Result<String> {
     let what: String = match agent_id {
         "" => "the agent id is empty".into(),
         "." | ".." => "the agent id is . or .., which a URL removes".into(),
         id if id.trim() != id => "the agent id has a blank at its start or end".into(),
         id => match hidden_char(id) {
             Some(c) => format!("the agent id contains {}: remove it", describe_char(c)),
-            None => return Ok(format!("/v1/agent/status/{}", path_segment(id))),
+            None => return Ok(path_segment(id)),
         },
     };
-    Err(Error::invalid(what).call("status"))
+    Err(Error::invalid(what))
 }

@@ -4,6 +4,7 @@
 mod harness;
 
 mod bounded;
+mod downloads;
 mod examples;
 mod generate_and_wait;
 mod hostile;

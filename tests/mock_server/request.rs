@@ -10,6 +10,7 @@ use super::{ApiVersion, SECRET};
 pub struct Request<'a> {
     pub method: &'a str,
     pub path: String,
+    pub query: String,
     pub secret: Option<&'a str>,
     pub content_type: Option<&'a str>,
     pub idempotency_key: Option<&'a str>,
@@ -96,6 +97,12 @@ pub fn generate_fields(request: &Request) -> Result<Map<String, Value>, Rejectio
         }
     }
     Ok(fields)
+}
+
+/// Returns a parameter of the query.
+pub fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    Some(pairs.find(|(key, _)| *key == name)?.1)
 }
 
 /// Checks that a generate request to the current API has no video.

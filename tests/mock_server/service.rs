@@ -7,11 +7,12 @@ use bithuman::serde_json::{Map, Value, json};
 
 use super::agent::{self, Step};
 use super::request::{self, Rejection, Request};
-use super::{ApiVersion, Settings};
+use super::{ApiVersion, Settings, Storage};
 
 /// The state of the service.
 pub struct Service {
     settings: Settings,
+    storage: Storage,
     rate_limiter: RateLimiter,
     agents: BTreeMap<String, Agent>,
     /// The first response to each idempotency key.
@@ -31,8 +32,9 @@ pub struct Response {
 }
 
 impl Service {
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, storage: Storage) -> Self {
         Service {
+            storage,
             rate_limiter: RateLimiter::new(settings.rate_limit),
             settings,
             agents: BTreeMap::new(),
@@ -69,6 +71,7 @@ impl Service {
         match (request.method, status_id) {
             ("POST", _) if request.path == "/v1/agent/generate" => self.generate(request),
             ("GET", Some(id)) => self.status(&request::percent_decode(id)),
+            ("GET", None) if request.path.ends_with("/model/download") => self.download(request),
             _ => Err(not_found("No such endpoint", request.path.clone())),
         }
     }
@@ -106,6 +109,7 @@ impl Service {
             started: Instant::now(),
             status_requests: 0,
             is_refunded: false,
+            file_requests: 0,
         };
         self.agents.insert(id.clone(), agent);
         json!({
@@ -134,9 +138,54 @@ impl Service {
             agent.is_refunded = true;
             self.refunded += 1;
         }
-        let data = agent::status_data(self.settings.version, id, &agent.fields, step);
+        let mut data = agent::status_data(self.settings.version, id, &agent.fields, step);
+        if self.settings.version == ApiVersion::V2025 && step.status == "ready" {
+            data["model_url"] = json!(self.storage.sign());
+        }
         Ok(success(json!({"success": true, "data": data})))
     }
+
+    /// Names the URL of an agent's model file. The 2025 API has no such endpoint.
+    fn download(&mut self, request: &Request) -> Result<Response, Rejection> {
+        if self.settings.version == ApiVersion::V2025 {
+            return Ok(Response {
+                status: 404,
+                ..success(json!({"error": "Not Found"}))
+            });
+        }
+        let id = request.path.strip_prefix("/v1/agent/");
+        let id = id.and_then(|rest| rest.strip_suffix("/model/download"));
+        let id = request::percent_decode(id.unwrap_or_default());
+        let Some(agent) = self.agents.get_mut(&id) else {
+            return Err(not_found("Agent not found", format!("no agent {id}")));
+        };
+        let own_model = agent.fields.get("model").and_then(Value::as_str);
+        let own_model = own_model.unwrap_or("essence-2");
+        let model = request::parameter(&request.query, "model").unwrap_or(own_model);
+        if model == "expression-1" {
+            return Err(no_file(400, "MODEL_NOT_DOWNLOADABLE", model));
+        }
+        if model != own_model {
+            return Err(no_file(409, "MODEL_NOT_GENERATED", model));
+        }
+        let is_ready = agent.step(self.settings.generation_time).status == "ready";
+        agent.file_requests += usize::from(is_ready);
+        if !is_ready || agent.file_requests <= self.settings.file_delay {
+            return Err(no_file(404, "MODEL_ARTIFACT_NOT_READY", model));
+        }
+        let data = json!({
+            "code": id,
+            "model": model,
+            "filename": format!("{id}.imx"),
+            "url": self.storage.sign(),
+            "expires_in": 3600,
+        });
+        Ok(success(json!({"success": true, "data": data})))
+    }
+}
+
+fn no_file(status: u16, code: &'static str, model: &str) -> Rejection {
+    Rejection::new(status, code, "No file", format!("the model is {model}"))
 }
 
 fn success(body: Value) -> Response {
@@ -159,6 +208,8 @@ struct Agent {
     steps: &'static [Step],
     started: Instant,
     status_requests: usize,
+    /// How often the file was asked for.
+    file_requests: usize,
     is_refunded: bool,
 }
 
