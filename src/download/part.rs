@@ -102,7 +102,7 @@ impl Part {
         let lock = match LockedFile::open(&note_path, wait) {
             Ok(lock) => Some(lock),
             Err(LockError::Unsupported | LockError::Lock(_)) => {
-                path = with_suffix(target, &format!(".{:016x}.part", retry::random()));
+                path = unshared(target);
                 None
             }
             Err(error) => return Err(error),
@@ -287,6 +287,11 @@ fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     options.open(path)
+}
+
+/// A part of which no other process knows.
+fn unshared(target: &Path) -> PathBuf {
+    with_suffix(target, &format!(".{:016x}.part", retry::random()))
 }
 
 /// Appends to the name: replacing the extension would give two files the same part.
