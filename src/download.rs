@@ -503,7 +503,11 @@ fn file_error(path: &Path, what: &str) -> Error {
 }
 
 fn write_error(part: &Part, reason: &io::Error) -> Error {
-    let what = format!("cannot be written: {reason} ({})", progress(part));
+    let mut what = format!("cannot be written: {reason}");
+    if let Some(total) = part.note.total {
+        let missing = human_size(total.saturating_sub(part.offset));
+        what += &format!("; {missing} of {} are missing", human_size(total));
+    }
     file_error(&part.path, &what).advice("fix that, then call download again")
 }
 

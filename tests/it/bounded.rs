@@ -686,7 +686,7 @@ fn a_response_without_an_end_is_not_swallowed() {
 
 /// By how much the memory of this process grows at its peak, and what that peak is.
 #[cfg(target_os = "linux")]
-fn growth(f: impl FnOnce()) -> (usize, usize) {
+pub fn growth(f: impl FnOnce()) -> (usize, usize) {
     let peak = || {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -4,20 +4,17 @@
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bithuman::serde_json::{Value, json};
-use bithuman::{
-    Api, ApiBuilder, Billing, Download, Downloaded, Error, ErrorKind, Event, GenerateRequest, Wait,
-};
+use bithuman::{Api, ApiBuilder, Download, Downloaded, Error, ErrorKind, GenerateRequest, Wait};
 
 use crate::harness::*;
 use crate::mock_server::{self, ApiVersion, Fetched, MockServer, Settings, Storage, Validator};
 
-const MB: usize = 1_000_000;
+pub const MB: usize = 1_000_000;
 
 /// A file of this length, no two blocks of which are alike.
-fn content(length: usize) -> Vec<u8> {
+pub fn content(length: usize) -> Vec<u8> {
     let mut state = 7_u32;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -27,20 +24,20 @@ fn content(length: usize) -> Vec<u8> {
 }
 
 /// A mock server with a ready agent, and a folder for its file.
-struct Desk {
-    server: MockServer,
-    clock: Arc<FakeClock>,
-    dir: TempDir,
-    id: String,
-    file: Vec<u8>,
+pub struct Desk {
+    pub server: MockServer,
+    pub clock: Arc<FakeClock>,
+    pub dir: TempDir,
+    pub id: String,
+    pub file: Vec<u8>,
 }
 
 impl Desk {
-    fn new(length: usize) -> Self {
+    pub fn new(length: usize) -> Self {
         Desk::with(length, ApiVersion::Current.into())
     }
 
-    fn with(length: usize, settings: Settings) -> Self {
+    pub fn with(length: usize, settings: Settings) -> Self {
         let server = MockServer::start(settings);
         let clock = FakeClock::real();
         let file = content(length);
@@ -61,50 +58,50 @@ impl Desk {
         }
     }
 
-    fn storage(&self) -> &Storage {
+    pub fn storage(&self) -> &Storage {
         self.server.storage()
     }
 
-    fn builder(&self) -> ApiBuilder {
+    pub fn builder(&self) -> ApiBuilder {
         Api::builder()
             .secret(mock_server::SECRET)
             .base_url(self.server.base_url())
             .clock(self.clock.clone())
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.dir.path("agent.imx")
     }
 
-    fn download(&self) -> Result<Downloaded, Error> {
+    pub fn download(&self) -> Result<Downloaded, Error> {
         self.download_as(&Download::new())
     }
 
-    fn download_as(&self, download: &Download) -> Result<Downloaded, Error> {
+    pub fn download_as(&self, download: &Download) -> Result<Downloaded, Error> {
         let api = self.builder().build().unwrap();
         api.download(&self.id, self.path(), download)
     }
 
     /// The file is there and whole, and nothing is beside it.
     #[track_caller]
-    fn assert_whole(&self) {
+    pub fn assert_whole(&self) {
         assert!(fs::read(self.path()).unwrap() == self.file, "other bytes");
         assert_eq!(self.dir.names(), ["agent.imx"]);
     }
 
-    fn fetched(&self) -> Vec<Fetched> {
+    pub fn fetched(&self) -> Vec<Fetched> {
         self.storage().requests()
     }
 
     /// Where each request to the storage began, and how many bytes it brought.
-    fn pieces(&self) -> Vec<(usize, usize)> {
+    pub fn pieces(&self) -> Vec<(usize, usize)> {
         let pieces = self.fetched().into_iter();
         pieces
             .map(|fetched| (fetched.start, fetched.sent))
             .collect()
     }
 
-    fn bytes_sent(&self) -> usize {
+    pub fn bytes_sent(&self) -> usize {
         self.fetched().iter().map(|fetched| fetched.sent).sum()
     }
 }
@@ -150,81 +147,81 @@ fn a_link_that_breaks_at_every_9_mb_with_expired_urls_comes_through() {
 }
 
 /// The service and the storage in one scripted server, and a folder for the file.
-struct Odd {
-    script: Script,
-    dir: TempDir,
+pub struct Odd {
+    pub script: Script,
+    pub dir: TempDir,
 }
 
 impl Odd {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Odd {
             script: Script::new(),
             dir: TempDir::new(),
         }
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("{}/file?signature=s0", self.script.server.url)
     }
 
     /// The service names the URL of the file.
-    fn offer(&self) -> Does {
+    pub fn offer(&self) -> Does {
         offer(&self.url()).into()
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.dir.path("agent.imx")
     }
 
-    fn run(&self, turns: impl IntoIterator<Item = Does>) -> Run<Result<Downloaded, Error>> {
+    pub fn run(&self, turns: impl IntoIterator<Item = Does>) -> Run<Result<Downloaded, Error>> {
         let api = self.script.builder(false).build().unwrap();
         let call = || api.download(ID, self.path(), &Download::new());
         self.script.run(turns, call)
     }
 
     /// As `run`, after an offer.
-    fn get(&self, turns: impl IntoIterator<Item = Does>) -> Run<Result<Downloaded, Error>> {
+    pub fn get(&self, turns: impl IntoIterator<Item = Does>) -> Run<Result<Downloaded, Error>> {
         self.run([self.offer()].into_iter().chain(turns))
     }
 }
 
-fn offer_of(data: Value) -> Reply {
+pub fn offer_of(data: Value) -> Reply {
     Reply::json(200, json!({"success": true, "data": data}))
 }
 
-fn offer(url: &str) -> Reply {
+pub fn offer(url: &str) -> Reply {
     offer_of(json!({"code": ID, "model": "essence-2", "url": url, "expires_in": 3600}))
 }
 
-const FILE: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-const ETAG: &str = "\"v1\"";
+pub const FILE: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+pub const ETAG: &str = "\"v1\"";
 
 /// The whole file.
-fn whole() -> Reply {
+pub fn whole() -> Reply {
     Reply::new(200, FILE).header("etag", ETAG)
 }
 
 /// The file from an offset on.
-fn rest(start: usize) -> Reply {
+pub fn rest(start: usize) -> Reply {
     let range = format!("bytes {start}-{}/{}", FILE.len() - 1, FILE.len());
     let reply = Reply::new(206, &FILE[start..]).header("etag", ETAG);
     reply.header("content-range", range)
 }
 
 /// A response that breaks off after this many bytes of its body.
-fn broken(reply: Reply, after: usize) -> Does {
+pub fn broken(reply: Reply, after: usize) -> Does {
     let cut = reply.body.len() - after;
     let mut bytes: Vec<u8> = reply.into();
     bytes.truncate(bytes.len() - cut);
     Does::Reply(bytes)
 }
 
-fn raw(text: impl Into<Vec<u8>>) -> Does {
+pub fn raw(text: impl Into<Vec<u8>>) -> Does {
     Does::Reply(text.into())
 }
 
 /// The `Range` of each request to the storage.
-fn ranges(requests: &[Request]) -> Vec<&str> {
+pub fn ranges(requests: &[Request]) -> Vec<&str> {
     let is_storage = |request: &&Request| request.target.starts_with("/file");
     let requests = requests.iter().filter(is_storage);
     requests
