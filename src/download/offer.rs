@@ -1,9 +1,10 @@
 //! What the service says when it is asked for the file: where it is, and for how long.
 
+use std::io;
 use std::time::Duration;
 
+use super::job::{Job, unexpected};
 use super::step::Then;
-use super::{Job, unexpected};
 use crate::agent::Status;
 use crate::clock::Stopwatch;
 use crate::error::{Error, ErrorKind};
@@ -38,6 +39,12 @@ impl From<Error> for Failure {
             false => Then::Stop,
         };
         Failure { error, then }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(reason: io::Error) -> Self {
+        Error::new(ErrorKind::File, format!("cannot be written: {reason}")).into()
     }
 }
 
@@ -124,16 +131,24 @@ fn good_fields(response: &Response) -> Result<Fields<'_>, Failure> {
     let reason = fields.object("error").text("reason");
     let code = reason.or(fields.text("reason")).or(response.code());
     let error = response.error();
-    let (then, what) = match (response.status, code.as_deref()) {
-        (_, Some("MODEL_ARTIFACT_NOT_READY" | "DEVICE_BUILD_PENDING")) => {
-            (Then::Wait, "the file is not there yet")
+    let error = match (code.as_deref(), response.status) {
+        (Some("MODEL_ARTIFACT_NOT_READY" | "DEVICE_BUILD_PENDING"), _) => {
+            return Err(Failure {
+                error: error.what_is("the file is not there yet"),
+                then: Then::Wait,
+            });
         }
-        (_, Some("DEVICE_BUILD_FAILED")) => (Then::Stop, "the service could not build the file"),
-        (_, Some("MODEL_NOT_DOWNLOADABLE")) => (Then::Stop, "the model has no file"),
-        (_, Some("MODEL_NOT_GENERATED")) => (Then::Stop, "the agent does not have the model"),
-        (404, _) => return Err(not_found(error).into()),
-        _ => return Err(error.into()),
+        (Some("DEVICE_BUILD_FAILED"), _) => error
+            .what_is("the service could not build the file")
+            .repeat_is_safe(false),
+        (Some("MODEL_NOT_DOWNLOADABLE"), _) => error
+            .what_is("the model has no file")
+            .advice("choose another model"),
+        (Some("MODEL_NOT_GENERATED"), _) => error
+            .what_is("the agent does not have the model")
+            .advice("choose a model that the agent has"),
+        (_, 404) => not_found(error),
+        _ => error,
     };
-    let error = error.what_is(what);
-    Err(Failure { error, then })
+    Err(error.into())
 }

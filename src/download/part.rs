@@ -18,7 +18,7 @@ const SYNC_AFTER: u64 = 16 * 1024 * 1024;
 /// How much may be written before the note says so. A killed process loses half of it on average.
 const NOTE_AFTER: u64 = 256 * 1024;
 
-/// A longer note is none.
+/// A longer file is no note.
 const LONGEST_NOTE: u64 = 64 * 1024;
 
 /// How long Windows may refuse to replace a file that another program reads.

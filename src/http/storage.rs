@@ -11,7 +11,7 @@ use ureq::http::{HeaderMap, Uri};
 use ureq::{BodyReader, Proxy};
 
 use super::failure::{self, THROUGH};
-use super::{BaseUrl, LONGEST_WRITE, Limits, Transport, UreqResponse, proxy};
+use super::{BaseUrl, Limits, Transport, UreqResponse, proxy};
 use crate::config::Setting;
 use crate::error::{Error, ErrorKind, Result};
 use crate::{retry, text::human_time};
@@ -122,13 +122,9 @@ impl Transport {
         let limits = Limits {
             peer: &peer,
             hint: "",
-            connect: self.connect_timeout,
-            write: self.response_timeout.min(LONGEST_WRITE),
-            upload: self.response_timeout,
             response: self.response_timeout.min(stall),
             max_idle: Duration::ZERO,
-            deadline: Some(fetch.deadline),
-            remaining: self.remaining(Some(fetch.deadline))?,
+            ..self.limits(Some(fetch.deadline))?
         };
         let at_most = |own: Duration| Some(own.min(limits.remaining.unwrap_or(own)));
         let mut request = self
