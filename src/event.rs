@@ -19,6 +19,7 @@ use crate::agent::Agent;
 ///         Event::Retrying { delay, reason, .. } => {
 ///             eprintln!("{reason}; next attempt in {} s", delay.as_secs());
 ///         }
+///         Event::Downloading { received, .. } => eprintln!("{received} bytes received"),
 ///         _ => {}
 ///     }
 /// }

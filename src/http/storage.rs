@@ -100,7 +100,8 @@ impl Transport {
         let Ok(target) = BaseUrl::parse(&origin) else {
             return fail("is not an https URL");
         };
-        if !target.is_https && !(target.is_loopback && self.base.is_loopback) {
+        let is_local = target.is_loopback && self.base.is_loopback;
+        if !target.is_https && !is_local {
             return fail(&format!("is plain http, to {}", target.authority));
         }
         Ok(target)
