@@ -28,8 +28,8 @@ pub(super) struct Job<'a> {
     offer: Option<Offer>,
     /// The storage took too long to begin its response.
     is_slow: bool,
-    /// The requests to the service and to the storage.
-    pub attempts: u32,
+    /// The tries so far.
+    attempts: u32,
     /// The tries in a row that brought the file no further than `furthest`.
     failures: u32,
     furthest: u64,
@@ -75,6 +75,7 @@ impl<'a> Job<'a> {
         }
         self.furthest = part.offset;
         while !part.is_whole() {
+            self.attempts += 1;
             if let Err(failure) = self.attempt(&id, &mut part) {
                 self.pause(failure, &part)?;
             }
@@ -132,7 +133,7 @@ impl<'a> Job<'a> {
         let url = offer.url.clone();
         self.offer = Some(offer);
         let mut range = part.range();
-        let (stream, is_whole) = loop {
+        let (stream, starts_over) = loop {
             let stream = self.fetch(&url, range)?;
             match next_step(&stream.head, range.map(|(offset, _)| offset), &part.note) {
                 Step::WithoutRange => range = None,
@@ -154,13 +155,12 @@ impl<'a> Job<'a> {
                 }
             }
         };
-        let copied = self.copy(stream, part, is_whole);
+        let copied = self.copy(stream, part, starts_over);
         part.save()?;
         copied
     }
 
     fn fetch(&mut self, url: &str, range: Option<(u64, &str)>) -> Result<Stream<'a>> {
-        self.attempts += 1;
         let fetch = Fetch {
             url,
             range,
@@ -176,7 +176,12 @@ impl<'a> Job<'a> {
     }
 
     /// Writes a body to the part.
-    fn copy(&mut self, mut stream: Stream, part: &mut Part, is_whole: bool) -> Result<(), Failure> {
+    fn copy(
+        &mut self,
+        mut stream: Stream,
+        part: &mut Part,
+        starts_over: bool,
+    ) -> Result<(), Failure> {
         let mut buffer = vec![0; 64 * 1024];
         let mut is_first = true;
         loop {
@@ -186,7 +191,7 @@ impl<'a> Job<'a> {
                 break;
             }
             // Not before there is a first byte: a body without one costs nothing that is there.
-            if is_whole && is_first {
+            if starts_over && is_first {
                 part.start_over(strong(stream.head.etag.as_deref()), stream.head.length)?;
             }
             is_first = false;
@@ -202,7 +207,7 @@ impl<'a> Job<'a> {
                 return Err(Error::out_of_time().into());
             }
         }
-        if stream.head.is_chunked && is_whole && !is_first {
+        if stream.head.is_chunked && starts_over && !is_first {
             part.note.total = Some(part.offset);
         }
         match part.is_whole() {
@@ -290,12 +295,10 @@ impl Job<'_> {
 
     fn deadline_error(&mut self, part: &Part) -> Error {
         let timeout = human_time(self.download.timeout);
-        let mut what = match self.remaining().is_zero() {
-            true => format!("the file was not whole within {timeout}"),
-            false => {
-                format!("the file is not whole, and too little of {timeout} remains for a try")
-            }
-        };
+        let mut what = format!("the file was not whole within {timeout}");
+        if !self.remaining().is_zero() {
+            what = format!("the file is not whole, and too little of {timeout} remains for a try");
+        }
         if part.offset > 0 {
             what += &format!(" ({})", progress(part));
         }

@@ -50,8 +50,7 @@ impl From<io::Error> for Failure {
 
 impl Job<'_> {
     /// Asks the service for the URL.
-    pub(super) fn ask(&mut self, id: &str) -> Result<Offer, Failure> {
-        self.attempts += 1;
+    pub(super) fn ask(&self, id: &str) -> Result<Offer, Failure> {
         let age = self.api.stopwatch();
         let mut path = format!("/v1/agent/{id}/model/download?redirect=false");
         if let Some(model) = &self.download.model {
@@ -85,8 +84,7 @@ impl Job<'_> {
     }
 
     /// The 2025 API has the link in the agent's status.
-    fn ask_agent(&mut self, age: Stopwatch) -> Result<Offer, Failure> {
-        self.attempts += 1;
+    fn ask_agent(&self, age: Stopwatch) -> Result<Offer, Failure> {
         let agent = self.api.ask_status(self.agent_id, Some(self.deadline))?;
         if agent.status == Status::Deleted {
             return Err(Error::new(ErrorKind::NotFound, "the agent was deleted").into());

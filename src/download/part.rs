@@ -102,6 +102,9 @@ impl Part {
         let lock = match LockedFile::open(&note_path, wait) {
             Ok(lock) => Some(lock),
             Err(LockError::Unsupported | LockError::Lock(_)) => {
+                if fs::metadata(&note_path).is_ok_and(|note| note.len() == 0) {
+                    let _ = fs::remove_file(&note_path);
+                }
                 path = unshared(target);
                 None
             }
