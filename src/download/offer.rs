@@ -116,12 +116,11 @@ fn good_fields(response: &Response) -> Result<Fields<'_>, Failure> {
         let error = unexpected("the server redirects, which is not followed");
         return Err(error.repeat_is_safe(false).into());
     }
-    let is_good = response.is_success() && !fields.says_failure();
-    if is_good && !response.is_whole() {
-        return Err(Error::new(ErrorKind::Network, "the response broke off").into());
-    }
-    if is_good {
-        return Ok(fields);
+    if response.is_success() && !fields.says_failure() {
+        return match response.is_whole() {
+            true => Ok(fields),
+            false => Err(Error::new(ErrorKind::Network, "the response broke off").into()),
+        };
     }
     if fields.object("data").get("url").is_some() {
         return Err(unexpected("the response is an error, and has a URL").into());

@@ -203,11 +203,9 @@ impl Part {
 
     /// Throws away what is there. The new note is on the disk before the new bytes are.
     pub fn start_over(&mut self, etag: Option<String>, total: Option<u64>) -> io::Result<()> {
-        let file = match self.file.take() {
-            Some(file) => file,
-            None => create(&self.path)?,
-        };
-        self.file = Some(file);
+        if self.file.is_none() {
+            self.file = Some(create(&self.path)?);
+        }
         self.forget(etag, total);
         self.resume()?;
         self.save()?;
@@ -285,7 +283,7 @@ impl Drop for Part {
     }
 }
 
-/// Others may read the file once it is whole, as they may any other.
+/// Opens the part, which may be another file's, and so is not truncated yet.
 fn create(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);

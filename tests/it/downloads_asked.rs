@@ -140,6 +140,12 @@ fn the_signed_url_is_shown_nowhere() {
         let shown = shown(&run.result, &events);
         assert!(!shown.contains("signature"), "{case}\n{shown}");
     }
+    let note = fs::read_to_string(odd.dir.path("agent.imx.part.json")).unwrap();
+    assert!(note.contains(ID), "{note}");
+    assert!(
+        !note.contains("signature") && !note.contains(SECRET),
+        "{note}"
+    );
 }
 
 #[test]

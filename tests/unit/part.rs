@@ -168,6 +168,18 @@ fn the_bytes_of_another_model_are_not_kept() {
 }
 
 #[test]
+fn what_was_synced_of_another_file_does_not_count() {
+    let place = Place::new("other");
+    leave_a_part(&place);
+    let mut part = place.open();
+    part.start_over(Some("\"b\"".into()), Some(100)).unwrap();
+    part.write(&[3; 10]).unwrap();
+    part.save().unwrap();
+    drop(part);
+    assert_eq!(place.open().range(), Some((10, "\"b\"")));
+}
+
+#[test]
 fn a_file_that_another_program_changed_is_not_put_in_place() {
     for len in [99, 101] {
         let place = Place::new(&format!("changed-{len}"));
