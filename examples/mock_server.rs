@@ -35,12 +35,14 @@ fn settings(args: &mut Args) -> Result<Settings, String> {
         Some("2025") => ApiVersion::V2025,
         Some(other) => return Err(format!("--version is 2025 or current, not {other}")),
     };
+    let defaults = Settings::from(version);
+    let balance = args.count("--balance")?.map(|credits| credits as u64);
     Ok(Settings {
-        version,
         fail_all: args.flag("--fail"),
         rate_limit: args.count("--rate-limit")?,
         generation_time: args.seconds("--slow")?,
+        balance: balance.unwrap_or(defaults.balance),
         log: |line| cli::note(&cli::clean(line)),
-        ..version.into()
+        ..defaults
     })
 }

@@ -138,6 +138,25 @@ impl Api {
         }
     }
 
+    /// Makes an attempt, and retries it after each error that may be gone the next time.
+    pub(crate) fn retry<T>(&self, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+        let mut attempts = 0;
+        loop {
+            let error = match attempt() {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            attempts += error.attempts();
+            let error = error.after(attempts);
+            if !error.is_retryable() {
+                return Err(error);
+            }
+            if !self.sleep_before_retry(attempts, &error, None) {
+                return Err(error.and_advice("try again later"));
+            }
+        }
+    }
+
     /// Sleeps before a retry, unless there were enough of them or the delay would be too long.
     pub(crate) fn sleep_before_retry(
         &self,

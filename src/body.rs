@@ -1,4 +1,4 @@
-//! The body of a generate request: a JSON object whose media are encoded while it is read.
+//! The body of a request: JSON, whose media are encoded while it is read.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -39,7 +39,7 @@ pub(crate) enum Field {
     Media(Media),
 }
 
-/// A JSON object that is read piece by piece, its length known beforehand.
+/// JSON that is read piece by piece, its length known beforehand.
 #[derive(Default)]
 pub(crate) struct Body {
     parts: Vec<Part>,
@@ -76,6 +76,13 @@ impl Body {
         }
         body.push([text(if body.len == 0 { "{}" } else { "}" })]);
         Ok(body)
+    }
+
+    /// A body without media.
+    pub fn from_json(value: &Value) -> Self {
+        let mut body = Body::default();
+        body.push([json(value)]);
+        body
     }
 
     fn push(&mut self, parts: impl IntoIterator<Item = Part>) {
@@ -118,6 +125,11 @@ impl Body {
     /// Whether the last byte was handed to the connection, so that the service may have it all.
     pub fn fully_sent(&self) -> bool {
         self.sent == self.len
+    }
+
+    /// Whether the upload began and did not end.
+    pub fn broke_off(&self) -> bool {
+        self.sent > 0 && !self.fully_sent()
     }
 
     /// The contents that are encoded, in the order of the fields.

@@ -78,7 +78,9 @@ impl ErrorKind {
 /// use bithuman::{Api, Billing, GenerateRequest, Wait};
 ///
 /// let api = Api::from_env()?;
-/// let request = GenerateRequest::new().prompt("You are a friendly assistant.");
+/// let request = GenerateRequest::new()
+///     .prompt("You are a friendly assistant.")
+///     .model("essence-2");
 /// if let Err(error) = api.generate_and_wait(&request, &Wait::new()) {
 ///     match error.billing() {
 ///         Billing::NotBilled | Billing::Refunded => println!("{error}; it cost nothing"),
@@ -128,6 +130,8 @@ struct Inner {
     agent_id: Option<String>,
     idempotency_key: Option<String>,
     last_seen: Option<Agent>,
+    /// The last byte of the request was handed to the connection.
+    fully_sent: bool,
     /// The same call again cannot bill anything that is not billed already.
     repeat_is_safe: bool,
     /// What to do.
@@ -163,6 +167,7 @@ impl Error {
             agent_id: None,
             idempotency_key: None,
             last_seen: None,
+            fully_sent: false,
             repeat_is_safe: true,
             advice: String::new(),
             source: None,
@@ -210,6 +215,16 @@ impl Error {
     pub(crate) fn billing_is(mut self, billing: Billing) -> Self {
         self.0.billing = billing;
         self
+    }
+
+    /// Whether the service may have the whole request, though no response came.
+    pub(crate) fn fully_sent(mut self, fully_sent: bool) -> Self {
+        self.0.fully_sent = fully_sent;
+        self
+    }
+
+    pub(crate) fn was_fully_sent(&self) -> bool {
+        self.0.fully_sent
     }
 
     pub(crate) fn repeat_is_safe(mut self, is_safe: bool) -> Self {

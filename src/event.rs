@@ -27,7 +27,8 @@ use crate::agent::Agent;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Part of the body of a generate request went to the connection.
+    /// Part of the body of a generate request or an [`upload`](crate::Api::upload) went to the
+    /// connection.
     ///
     /// Reported for every hundredth of the body, at least ten times a second while it moves, and
     /// at its end. A retry starts from zero.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::acceptance::{Attempt, acceptance};
 use crate::body::{Body, Field};
 use crate::error::{Billing, Error, ErrorKind, Result};
-use crate::http::{LARGE_BODY, Response};
+use crate::http::{LARGE_BODY, Method, Request, Response};
 use crate::json::{self, Fields};
 use crate::text::describe_char;
 use crate::{agent::Status, api::Api, event::Event, media::Media, retry, status};
@@ -332,13 +332,11 @@ impl Api {
         deadline: Option<Duration>,
     ) -> Result<()> {
         submission.body.set_deadline(&self.shared.clock, deadline);
-        if submission.body.len() > LARGE_BODY && !submission.is_preflighted {
-            // Anything but a refusal, the service's or a proxy's, says nothing of the upload.
-            if let Err(error) = self.preflight(deadline)
-                && (error.http_status().is_some() || error.kind() == ErrorKind::Unauthorized)
-            {
-                return Err(submission.error(error));
-            }
+        if submission.body.len() > LARGE_BODY
+            && !submission.is_preflighted
+            && let Some(refusal) = self.refusal(deadline)
+        {
+            return Err(submission.error(refusal));
         }
         if submission.was_sent && !submission.key_is_good() {
             let what = format!("{NOT_SENT}{KEY_TOO_OLD}");
@@ -360,11 +358,22 @@ impl Api {
             && submission.may_retry(error)
     }
 
+    /// The error of a free request before a large upload, if it saves the upload. Anything but a
+    /// refusal, the service's or a proxy's, says nothing of the upload.
+    pub(crate) fn refusal(&self, deadline: Option<Duration>) -> Option<Error> {
+        let error = self.preflight(deadline).err()?;
+        let is_refusal = error.http_status().is_some() || error.kind() == ErrorKind::Unauthorized;
+        is_refusal.then_some(error)
+    }
+
     /// Learns from one free request whether the service refuses the secret, the plan or the
     /// account, and the time of its clock. The error has a status if it is a refusal.
     pub(crate) fn preflight(&self, deadline: Option<Duration>) -> Result<Response> {
         let path = "/v1/agent/status/preflight";
-        let response = self.shared.transport.send(path, None, deadline)?;
+        let response = self.shared.transport.send(Request {
+            deadline,
+            ..Request::get(path)
+        })?;
         match (response.status, response.code().as_deref()) {
             (401, _) | (403, Some("PLAN_REQUIRED" | "ACCOUNT_SUSPENDED")) => Err(response.error()),
             _ => Ok(response),
@@ -378,14 +387,18 @@ impl Api {
         submission: &mut Submission,
         deadline: Option<Duration>,
     ) -> Result<Generation> {
-        let Submission { body, key, .. } = submission;
-        body.rewind();
-        let upload = Some((body, &**key));
-        let result = match self.shared.transport.send(PATH, upload, deadline) {
+        submission.body.rewind();
+        let sent = self.shared.transport.send(Request {
+            body: Some(&mut submission.body),
+            idempotency_key: Some(&submission.key),
+            deadline,
+            ..Request::new(Method::Post, PATH)
+        });
+        let result = match sent {
             Ok(response) => submission.parse(response).map_err(|error| error.after(1)),
             Err(error) => {
                 let attempt = Attempt {
-                    fully_sent: error.attempts() > 0 && submission.body.fully_sent(),
+                    fully_sent: error.was_fully_sent(),
                     ..Attempt::default()
                 };
                 Err(error.billing_is(acceptance(attempt)))

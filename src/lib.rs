@@ -87,6 +87,10 @@
 //! `expression-2` and `essence-2`. [`Wait`] has the interval between polls (5 s), the time for the
 //! whole call (4 h), and how long polls may fail in a row (15 min).
 //!
+//! An agent has a status of its own, and one for each of its models. [`Wait::model`] waits for a
+//! model: one that was added to an agent, or one of an agent made long ago, whose own status may
+//! stay `completed` for good.
+//!
 //! Running out of time is [`ErrorKind::WaitTimedOut`]. The generation continues, and so does
 //! [`Api::wait`] with the agent's id, in this program or another. [`Api::shutdown`] from another
 //! thread ends a wait, and every other call:
@@ -238,6 +242,8 @@ mod download; // the model file to disk, resumed and whole
 mod wait; // wait, watch, generate_and_wait: polls until the generation ends
 mod generate; // POST /v1/agent/generate
 mod status; // GET /v1/agent/status/{agent_id}
+mod upload; // POST /v1/files/upload
+mod call; // every other endpoint
 mod api; // the client
 mod builder; // its settings
 mod http; // one request at a time, over ureq: the only module that names it
@@ -257,7 +263,7 @@ mod json; // an object of the service's, field by field
 mod url; // parts of URLs
 mod text; // text for people
 
-pub use agent::{Agent, Status};
+pub use agent::{Agent, ModelStatus, Status};
 pub use api::Api;
 pub use builder::ApiBuilder;
 #[doc(hidden)]
@@ -266,7 +272,7 @@ pub use download::{Download, Downloaded};
 pub use error::{Billing, Error, ErrorKind, Result};
 pub use event::Event;
 pub use generate::{GenerateRequest, Generation};
-pub use http::{CURRENT_BASE_URL, DEFAULT_BASE_URL};
+pub use http::{CURRENT_BASE_URL, DEFAULT_BASE_URL, Method};
 pub use media::Media;
 pub use serde_json;
 pub use wait::{Wait, Watch};

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crate::error::{Billing, Error, ErrorKind, Result};
+use crate::http::{Request, Response};
 use crate::text::{describe_char, hidden_char};
-use crate::{agent::Agent, api::Api, event::Event, http::Response, url::path_segment};
+use crate::{agent::Agent, api::Api, event::Event, url::path_segment};
 
 impl Api {
     /// Returns the agent's status.
@@ -29,21 +30,10 @@ impl Api {
     /// # Ok::<(), bithuman::Error>(())
     /// ```
     pub fn status(&self, agent_id: &str) -> Result<Agent> {
-        let mut attempts = 0;
-        loop {
-            let error = match self.poll(agent_id, None) {
-                Ok(agent) => return Ok(agent),
-                Err(error) => error.call("status"),
-            };
-            attempts += error.attempts();
-            let error = error.after(attempts);
-            if !error.is_retryable() {
-                return Err(error);
-            }
-            if !self.sleep_before_retry(attempts, &error, None) {
-                return Err(error.and_advice("try again later"));
-            }
-        }
+        self.retry(|| {
+            self.poll(agent_id, None)
+                .map_err(|error| error.call("status"))
+        })
     }
 
     /// Asks once for an agent's status, by a deadline, and reports it.
@@ -64,7 +54,10 @@ impl Api {
             (_, Some(404)) => error.agent(agent_id).billing_is(Billing::Unknown),
             _ => error.agent(agent_id).billing_is(Billing::Billed),
         };
-        let sent = self.shared.transport.send(&path, None, deadline);
+        let sent = self.shared.transport.send(Request {
+            deadline,
+            ..Request::get(&path)
+        });
         let response = sent.map_err(about_agent)?;
         parse(response, agent_id).map_err(|error| about_agent(error).after(1))
     }
@@ -82,8 +75,7 @@ fn parse(response: Response, agent_id: &str) -> Result<Agent> {
     let data = fields.object("data");
     // A record that breaks off may lack what comes last. One that is too long to be read does too.
     let is_usable = data.is_whole || response.is_too_long;
-    let named = data.id("agent_id").or(data.id("code"));
-    let named = named.unwrap_or(agent_id.into());
+    let named = Agent::id_in(&data).unwrap_or(agent_id.into());
     let Some(agent) = Agent::from_fields(data, named).filter(|_| is_usable) else {
         return Err(response.missing("the response has no status of the agent"));
     };

@@ -207,8 +207,9 @@ impl<'a> Job<'a> {
                 return Err(Error::out_of_time().into());
             }
         }
-        if stream.head.is_chunked && starts_over && !is_first {
-            part.note.total = Some(part.offset);
+        // A chunked body says only at its end how long it is.
+        if !is_first {
+            part.note.total.get_or_insert(part.offset);
         }
         match part.is_whole() {
             true => Ok(()),

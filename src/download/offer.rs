@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::job::{Job, unexpected};
 use super::step::Then;
-use crate::agent::Status;
+use crate::agent::{Agent, Status};
 use crate::clock::Stopwatch;
 use crate::error::{Error, ErrorKind};
+use crate::http::{Request, Response};
 use crate::status::not_found;
-use crate::{http::Response, json::Fields, retry, url::path_segment};
+use crate::{json::Fields, retry, url::path_segment};
 
 /// The signed URL that the service names: a credential, so it has no `Debug`.
 pub(super) struct Offer {
@@ -57,13 +58,16 @@ impl Job<'_> {
             path += &format!("&model={}", path_segment(model));
         }
         let transport = &self.api.shared.transport;
-        let response = transport.send(&path, None, Some(self.deadline))?;
+        let response = transport.send(Request {
+            deadline: Some(self.deadline),
+            ..Request::get(&path)
+        })?;
         let has_no_endpoint = response.status == 404 && response.code().is_none();
         if has_no_endpoint {
             return self.ask_agent(age);
         }
         let data = good_fields(&response)?.object("data");
-        let named = data.id("code").or(data.id("agent_id"));
+        let named = Agent::id_in(&data);
         let model = data.text("model");
         let asked = &self.download.model;
         let is_other_model = asked.is_some() && model.is_some() && *asked != model;

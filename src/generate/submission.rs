@@ -9,7 +9,7 @@ use crate::clock::Stopwatch;
 use crate::error::{Billing, Error, ErrorKind, Result};
 use crate::generate::Generation;
 use crate::http::{LARGE_BODY, Response};
-use crate::{json, retry};
+use crate::{json, retry, status};
 
 pub(crate) const KEY_TOO_OLD: &str =
     "the idempotency key is older than 23 h, and the service may no longer know it";
@@ -59,11 +59,6 @@ impl Submission {
         }
     }
 
-    /// Whether the upload began in the last attempt, and did not end.
-    fn broke_off(&self) -> bool {
-        self.body.sent > 0 && !self.body.fully_sent()
-    }
-
     /// Notes what an attempt came to.
     pub fn add(&mut self, error: &Error) {
         self.attempts += error.attempts();
@@ -74,14 +69,14 @@ impl Submission {
         if self.seen_agent_id.is_none() {
             self.seen_agent_id = error.agent_id().map(String::from);
         }
-        if self.broke_off() && self.body.len() > LARGE_BODY {
+        if self.body.broke_off() && self.body.len() > LARGE_BODY {
             self.broken_uploads += 1;
         }
     }
 
     pub fn may_retry(&self, error: &Error) -> bool {
         // An upload that was too slow once will be too slow again.
-        let is_too_slow = self.broke_off() && error.kind() == ErrorKind::Timeout;
+        let is_too_slow = self.body.broke_off() && error.kind() == ErrorKind::Timeout;
         let is_too_long =
             self.receipt.is_some() && error.retry_after() > Some(retry::LONGEST_DELAY);
         if is_too_slow || is_too_long || self.broken_uploads > 1 || !error.is_retryable() {
@@ -99,7 +94,7 @@ impl Submission {
         let (kind, billing) = (error.kind(), self.billing());
         let is_final = kind.is_transient() && !error.is_retryable();
         let is_too_large =
-            self.broken_uploads > 1 || (self.broke_off() && kind == ErrorKind::Timeout);
+            self.broken_uploads > 1 || (self.body.broke_off() && kind == ErrorKind::Timeout);
         let is_safe = match billing {
             Billing::NotBilled => !is_too_large,
             _ => self.key_is_good(),
@@ -186,6 +181,9 @@ impl Submission {
                 response.missing("the response names an agent in an unexpected place")
             }
             (true, None) => response.missing("the response names no agent"),
+            (false, _) if response.status == 404 && self.own_agent_id.is_some() => {
+                status::not_found(response.error())
+            }
             (false, _) => response.error(),
         };
         // In an error, the agent that the request itself named proves nothing.

@@ -49,6 +49,18 @@ pub(super) fn is_break(error: &ureq::Error) -> bool {
     }
 }
 
+/// Whether there was no connection yet, so that nothing was sent.
+pub(super) fn is_before_sending(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::Timeout(timeout) => matches!(timeout, Timeout::Resolve | Timeout::Connect),
+        ureq::Error::HostNotFound | ureq::Error::ConnectProxyFailed(_) => true,
+        ureq::Error::Io(error) => {
+            error.kind() == io::ErrorKind::ConnectionRefused || is_lookup(error)
+        }
+        _ => false,
+    }
+}
+
 pub(super) fn to_error(error: ureq::Error, limits: &Limits) -> Error {
     use ErrorKind::{Network, Tls, UnexpectedResponse};
     let Limits { peer, hint, .. } = limits;

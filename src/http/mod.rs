@@ -3,6 +3,7 @@
 mod base_url;
 mod failure;
 mod proxy;
+mod request;
 mod response;
 mod storage;
 mod tls;
@@ -11,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::{env, io::Read, sync::Arc, time::Duration};
 
 use ureq::config::Config as UreqConfig;
-use ureq::http::HeaderValue;
 use ureq::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use ureq::{Agent, RequestBuilder, SendBody};
+use ureq::http::{HeaderValue, Request as UreqRequest};
+use ureq::{Agent, AsSendBody, SendBody};
 
 use crate::config::{Config, LONGEST_TIME, Setting};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,6 +23,8 @@ use crate::{body::Body, clock::Clock, secret::Secret, text::human_size};
 pub(crate) use base_url::BaseUrl;
 pub use base_url::{CURRENT_BASE_URL, DEFAULT_BASE_URL};
 use failure::{BASE_URL_HINT, Limits, THROUGH, is_break};
+pub use request::Method;
+pub(crate) use request::Request;
 pub(crate) use response::Response;
 pub(crate) use storage::{Fetch, Head, Stream};
 
@@ -45,7 +48,7 @@ pub(crate) const LARGE_BODY: u64 = 1024 * 1024;
 const MAX_IDLE_BEFORE_GET: Duration = Duration::from_secs(15);
 
 /// A connection that was idle for longer may be closed by the server at any moment.
-const MAX_IDLE_BEFORE_POST: Duration = Duration::from_secs(1);
+const MAX_IDLE_BEFORE_OTHERS: Duration = Duration::from_secs(1);
 
 /// The connections to the service, and the secret that goes over them.
 pub(crate) struct Transport {
@@ -154,80 +157,84 @@ impl Transport {
         self.connect_timeout + phases + LONGEST_WRITE
     }
 
-    /// Sends a GET, or the POST of a body with its idempotency key, and reads the response. `Err`: no
-    /// head of a response came by the deadline, a time on the clock.
-    pub fn send(
-        &self,
-        path: &str,
-        upload: Option<(&mut Body, &str)>,
-        deadline: Option<Duration>,
-    ) -> Result<Response> {
+    /// Sends a request and reads the response. `Err`: no head of a response came by the deadline.
+    pub fn send(&self, mut request: Request) -> Result<Response> {
         if self.is_stopped() {
             return Err(Error::new(ErrorKind::ShutDown, "shut down"));
         }
         if let Some(problem) = &self.problem {
             return Err(Error::config(problem));
         }
-        let mut limits = self.limits(deadline)?;
-        let url = [&self.base.url, path].concat();
-        let sent = match upload {
-            None => self.get(&url, &mut limits),
-            Some((body, key)) => {
-                limits.upload += at_slowest(body.len());
-                self.post(&url, body, key, &limits)
-            }
-        };
-        match sent {
+        let mut limits = self.limits(&request)?;
+        match self.exchange(&mut request, &mut limits) {
             Ok(response) => Ok(self.read(response, &limits)),
             Err(error) if self.is_stopped() && error.kind() != ErrorKind::InvalidInput => {
-                Err(Error::new(ErrorKind::ShutDown, "shut down").after(1))
+                let stopped = Error::new(ErrorKind::ShutDown, "shut down");
+                Err(stopped.fully_sent(error.was_fully_sent()).after(1))
             }
             Err(error) => Err(error.after(1)),
         }
     }
 
-    /// Servers close idle connections, some just when the next poll is due. So after a broken
-    /// connection the request goes out once more, over a fresh one.
-    fn get(&self, url: &str, limits: &mut Limits) -> Result<UreqResponse> {
-        limits.response = limits.response.min(LONGEST_GET);
-        limits.max_idle = MAX_IDLE_BEFORE_GET;
-        let send = |limits: &Limits| {
-            let request = self.prepare(self.agent.get(url), limits);
-            request.header(CACHE_CONTROL, "no-cache").call()
-        };
-        let mut result = send(limits);
-        if result.as_ref().is_err_and(is_break) && !self.is_stopped() {
+    fn exchange(&self, request: &mut Request, limits: &mut Limits) -> Result<UreqResponse> {
+        let is_get = request.method == Method::Get;
+        let mut result = self.run(request, limits);
+        // Servers close idle connections, some just when the next poll is due. So after a broken
+        // connection a GET goes out once more, over a fresh one.
+        if is_get && result.as_ref().is_err_and(is_break) && !self.is_stopped() {
             limits.remaining = self.remaining(limits.deadline)?;
             limits.max_idle = Duration::ZERO;
-            result = send(limits);
+            result = self.run(request, limits);
         }
-        result.map_err(|error| failure::to_error(error, limits))
+        result.map_err(|error| match &mut request.body {
+            Some(body) => upload_failed(error, body, limits),
+            None => {
+                let was_connected = !failure::is_before_sending(&error);
+                let error = failure::to_error(error, limits);
+                let is_sent = was_connected && error.kind() != ErrorKind::Tls;
+                error.fully_sent(is_sent)
+            }
+        })
     }
 
-    fn post(&self, url: &str, body: &mut Body, key: &str, limits: &Limits) -> Result<UreqResponse> {
-        let request = self
-            .prepare(self.agent.post(url), limits)
-            .header(CONTENT_TYPE, "application/json")
-            .header(CONTENT_LENGTH, body.len())
-            .header("Idempotency-Key", key);
-        let sent = request.send(SendBody::from_reader(body));
-        sent.map_err(|error| upload_failed(error, body, limits))
-    }
-
-    /// Adds the secret, and gives each phase its own time, or what remains if that is less.
-    ///
-    /// Without ureq's limits for a whole call and for the DNS lookup, and for a connection through
-    /// a proxy: for those it starts a thread, and panics where the system refuses one. Through a
-    /// proxy the limit of a read bounds what the proxy says.
-    fn prepare<B>(&self, request: RequestBuilder<B>, limits: &Limits) -> RequestBuilder<B> {
-        let at_most = |own: Duration| Some(own.min(limits.remaining.unwrap_or(own)));
-        let is_proxied = self.agent.config().proxy().is_some();
+    /// Hands a request to ureq.
+    fn run(&self, request: &mut Request, limits: &Limits) -> Result<UreqResponse, ureq::Error> {
         // Secret::new has refused what no header can carry.
         let none = HeaderValue::from_static("");
         let mut secret = HeaderValue::from_str(self.secret.expose()).unwrap_or(none);
         secret.set_sensitive(true);
-        request
-            .config()
+        let mut builder = UreqRequest::builder()
+            .method(request.method.as_str())
+            .uri([&self.base.url, request.path].concat())
+            .header("api-secret", secret);
+        if request.method == Method::Get {
+            builder = builder.header(CACHE_CONTROL, "no-cache");
+        } else {
+            builder = builder.header(CONTENT_LENGTH, request.body_len());
+        }
+        if let Some(key) = request.idempotency_key {
+            builder = builder.header("Idempotency-Key", key);
+        }
+        let Some(body) = &mut request.body else {
+            return self.agent.run(self.limit(builder.body(())?, limits));
+        };
+        let body = SendBody::from_reader(*body);
+        let request = builder
+            .header(CONTENT_TYPE, "application/json")
+            .body(body)?;
+        self.agent.run(self.limit(request, limits))
+    }
+
+    /// Gives each phase its own time, or what remains if that is less.
+    ///
+    /// Without ureq's limits for a whole call and for the DNS lookup, and for a connection through
+    /// a proxy: for those it starts a thread, and panics where the system refuses one. Through a
+    /// proxy the limit of a read bounds what the proxy says.
+    fn limit<B: AsSendBody>(&self, request: UreqRequest<B>, limits: &Limits) -> UreqRequest<B> {
+        let at_most = |own: Duration| Some(own.min(limits.remaining.unwrap_or(own)));
+        let is_proxied = self.agent.config().proxy().is_some();
+        self.agent
+            .configure_request(request)
             .timeout_connect(at_most(limits.connect).filter(|_| !is_proxied))
             .timeout_send_request(at_most(limits.write))
             .timeout_per_write(at_most(limits.write))
@@ -237,7 +244,6 @@ impl Transport {
             .timeout_recv_body(at_most(limits.response))
             .max_idle_age(limits.max_idle)
             .build()
-            .header("api-secret", secret)
     }
 
     /// What remains until a deadline, or the error that nothing does.
@@ -249,18 +255,21 @@ impl Transport {
         }
     }
 
-    /// The limits of a POST without a body.
-    fn limits(&self, deadline: Option<Duration>) -> Result<Limits<'_>> {
+    fn limits(&self, request: &Request) -> Result<Limits<'_>> {
+        let (response, max_idle) = match request.method {
+            Method::Get => (self.response_timeout.min(LONGEST_GET), MAX_IDLE_BEFORE_GET),
+            _ => (self.response_timeout, MAX_IDLE_BEFORE_OTHERS),
+        };
         Ok(Limits {
             peer: &self.peer,
             hint: BASE_URL_HINT,
             connect: self.connect_timeout,
             write: self.response_timeout.min(LONGEST_WRITE),
-            upload: self.response_timeout,
-            response: self.response_timeout,
-            max_idle: MAX_IDLE_BEFORE_POST,
-            deadline,
-            remaining: self.remaining(deadline)?,
+            upload: self.response_timeout + at_slowest(request.body_len()),
+            response,
+            max_idle,
+            deadline: request.deadline,
+            remaining: self.remaining(request.deadline)?,
         })
     }
 
@@ -303,14 +312,14 @@ impl Transport {
 
 type UreqResponse = ureq::http::Response<ureq::Body>;
 
-/// The error of a POST: what the body says, or else what ureq says.
+/// The error of a request with a body: what the body says, or else what ureq says.
 fn upload_failed(error: ureq::Error, body: &mut Body, limits: &Limits) -> Error {
     if let Some(failure) = body.failure.take() {
         return failure;
     }
     let broke = is_break(&error);
-    let error = failure::to_error(error, limits);
-    if body.sent == 0 || body.fully_sent() {
+    let error = failure::to_error(error, limits).fully_sent(body.fully_sent());
+    if !body.broke_off() {
         return error;
     }
     let (sent, len) = (human_size(body.sent), human_size(body.len()));

@@ -11,7 +11,7 @@ use ureq::http::{HeaderMap, Uri};
 use ureq::{BodyReader, Proxy};
 
 use super::failure::{self, THROUGH};
-use super::{BaseUrl, Limits, Transport, UreqResponse, proxy};
+use super::{BaseUrl, Limits, Request, Transport, UreqResponse, proxy};
 use crate::config::Setting;
 use crate::error::{Error, ErrorKind, Result};
 use crate::{retry, text::human_time};
@@ -125,7 +125,10 @@ impl Transport {
             hint: "",
             response: self.response_timeout.min(stall),
             max_idle: Duration::ZERO,
-            ..self.limits(Some(fetch.deadline))?
+            ..self.limits(&Request {
+                deadline: Some(fetch.deadline),
+                ..Request::get(url)
+            })?
         };
         let at_most = |own: Duration| Some(own.min(limits.remaining.unwrap_or(own)));
         let mut request = self

@@ -382,7 +382,7 @@ fn the_2025_api_has_the_link_in_the_status() {
         .unwrap();
     desk.assert_whole();
     assert_eq!(downloaded.model, None);
-    assert!(!format!("{:?}", events.all()).contains("signature"));
+    assert!(!format!("{:?}", events.all()).contains("/models/"));
     let odd = Odd::new();
     let none = || Does::from(Reply::json(404, json!({"error": "Not Found"})));
     let status = |fields: Value| Does::from(agent(fields));
@@ -733,6 +733,47 @@ fn the_deadline_ends_a_download_that_drips() {
         "of 99999 bytes); call download again, which resumes",
     );
     assert!(start.elapsed() < secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_deadline_is_looked_at_while_the_file_comes() {
+    let desk = Desk::new(3 * MB);
+    let clock = desk.clock.clone();
+    let api = desk.builder().build().unwrap().on_event(move |event| {
+        if matches!(event, Event::Downloading { .. }) {
+            clock.pass(secs(5 * 60 * 60));
+        }
+    });
+    let error = api
+        .download(&desk.id, desk.path(), &Download::new())
+        .unwrap_err();
+    assert_says(&error, "the file was not whole within 4 h (");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_shutdown_ends_a_storage_that_stalls_within_100_ms() {
+    let odd = Odd::new();
+    let head: Vec<u8> = whole().into();
+    for stalled in [head[..head.len() - 5].to_vec(), Vec::new()] {
+        let api = odd.script.builder(false).build().unwrap();
+        let stopper = api.clone();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(ms(100));
+            stopper.shutdown();
+            Instant::now()
+        });
+        let turns = [odd.offer(), Does::Stall(stalled)];
+        let path = odd.dir.path("stalled.imx");
+        let run = odd
+            .script
+            .run(turns, || api.download(ID, &path, &Download::new()));
+        let end = Instant::now();
+        let elapsed = end.saturating_duration_since(thread.join().unwrap());
+        assert!(elapsed < ms(100), "{elapsed:?}");
+        let error = run.result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ShutDown, "{error}");
+    }
 }
 
 #[cfg(unix)]

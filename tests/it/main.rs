@@ -4,6 +4,7 @@
 mod harness;
 
 mod bounded;
+mod calls;
 mod downloads;
 mod downloads_asked;
 mod downloads_crash;
@@ -24,4 +25,5 @@ mod secret;
 mod sent;
 mod settings;
 mod shown;
+mod uploads;
 mod waiting;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::{env, fs};
 
 use bithuman::serde_json;
-use bithuman::{Api, ApiBuilder, Download, Error, Event, GenerateRequest, Media, Wait};
+use bithuman::{Api, ApiBuilder, Download, Error, Event, GenerateRequest, Media, Method, Wait};
 
 use crate::downloads::{Odd, broken, whole};
 use crate::harness::*;
@@ -201,6 +201,49 @@ fn add_the_network(golden: &mut Golden) {
     );
 }
 
+/// What the service says to a call of another endpoint and to an upload.
+const OTHERS: &str = r#"
+    404 {"error": {"code": "NOT_FOUND", "message": "No such endpoint"}}
+    404 Not Found
+    413 {"error": {"code": "FILE_TOO_LARGE", "message": "The image is larger than 10 MB"}}
+    502 502 Bad Gateway
+    503 {"error": {"code": "SERVICE_UNAVAILABLE"}}
+    200 Welcome
+    200 {"success": true, "data": {"#;
+
+fn add_the_other_endpoints(golden: &mut Golden) {
+    let upload = |api: &Api, media| api.upload("a.jpg", media).err();
+    for row in OTHERS.trim().lines().map(str::trim) {
+        let api = Service::new([reply_from(row)]).api();
+        let [get, post] = [Method::Get, Method::Post].map(|m| api.call(m, "/v1/me", None).err());
+        let uploaded = upload(&api, Media::bytes(*b"a"));
+        golden.add(row, [get, post, uploaded].into_iter().flatten());
+    }
+    let api = api("http://127.0.0.1:1").build().unwrap();
+    let body = serde_json::json!({});
+    let refused = [
+        api.call(Method::Get, "v1/me", None),
+        api.call(Method::Get, "/v1/../me", None),
+        api.call(Method::Get, "/v1/m e", None),
+        api.call(Method::Get, "/v1/me", Some(&body)),
+        api.call(Method::Post, "/v1/agent/generate", Some(&body)),
+    ];
+    golden.add(
+        "a call that is refused",
+        refused.into_iter().filter_map(Result::err),
+    );
+    golden.add(
+        "an upload of no file",
+        upload(&api, Media::file("portrait.jpg")),
+    );
+    let server = Server::new([act(|c| drop(c.head()))]);
+    let api = server.builder().build().unwrap();
+    golden.add(
+        "the upload breaks twice",
+        upload(&api, Media::bytes(vec![7; 10 << 20])),
+    );
+}
+
 /// What the service says of the agent, in turn. The last of them stays.
 const WAITS: &str = r#"
     it failed => {"status": "failed", "error_message": "The picture has no face in it"}
@@ -337,6 +380,7 @@ fn every_error_says_on_one_line_what_failed_and_what_to_do() {
     }
     add_the_network(&mut golden);
     add_waiting(&mut golden);
+    add_the_other_endpoints(&mut golden);
     let local = || api("http://127.0.0.1:1");
     golden.add(
         "no secret",

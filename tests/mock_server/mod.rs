@@ -7,7 +7,9 @@
     reason = "each program uses only a part of it"
 )]
 
+mod account;
 mod agent;
+mod rejection;
 mod request;
 mod service;
 mod storage;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use httpmock::{HttpMockRequest, HttpMockResponse, MockServer as HttpMock};
 
+pub use rejection::ErrorShape;
 use request::Request;
 use service::{Response, Service};
 pub use storage::{Fetched, Storage, StorageSettings, Validator};
@@ -40,6 +43,15 @@ pub struct Settings {
     pub fail_all: bool,
     /// The number of generate requests allowed per minute. Default: no limit.
     pub rate_limit: Option<usize>,
+    /// The credits of the account. Default: 1,000,000.
+    pub balance: u64,
+    /// The plan of the account (current API), which rejects every request if it is `free`.
+    /// Default: `pro`.
+    pub plan: &'static str,
+    /// The number of agents that the plan allows. Default: no limit.
+    pub agent_limit: usize,
+    /// The shape of error responses. Default: that of the version.
+    pub error_shape: Option<ErrorShape>,
     /// How long a generation takes. Default: each status request advances it by one step.
     pub generation_time: Option<Duration>,
     /// How the storage of model files behaves. Default: it has a file of 64 KiB.
@@ -56,6 +68,10 @@ impl From<ApiVersion> for Settings {
             version,
             fail_all: false,
             rate_limit: None,
+            balance: 1_000_000,
+            plan: "pro",
+            agent_limit: usize::MAX,
+            error_shape: None,
             generation_time: None,
             storage: StorageSettings {
                 file: Arc::new(vec![7; 64 * 1024]),
@@ -108,16 +124,21 @@ impl MockServer {
         self.http.base_url()
     }
 
-    /// Returns the number of generate requests that were billed: accepted, and not replayed.
+    /// Returns the number of requests that were billed: accepted, and not replayed.
     pub fn billed(&self) -> usize {
-        lock(&self.service).billed()
+        lock(&self.service).account.billed
     }
 
     /// Returns the number of billed generations that were refunded because they failed.
     ///
     /// A generation counts as failed once a status response has said so.
     pub fn refunded(&self) -> usize {
-        lock(&self.service).refunded()
+        lock(&self.service).account.refunded
+    }
+
+    /// Returns the credits that are left.
+    pub fn balance(&self) -> u64 {
+        lock(&self.service).account.balance
     }
 }
 
@@ -148,11 +169,15 @@ fn header<'a>(request: &'a HttpMockRequest, name: &str) -> Option<&'a str> {
 }
 
 fn to_http(response: &Response) -> HttpMockResponse {
+    let content_type = match response.body.starts_with('{') {
+        true => "application/json",
+        false => "text/html",
+    };
     let mut http = HttpMockResponse::builder()
         .status(response.status)
-        .header("content-type", "application/json")
+        .header("content-type", content_type)
         .header("x-request-id", "mock-server")
-        .body(response.body.to_string());
+        .body(response.body.clone());
     if response.is_replay {
         http = http.header("idempotency-replayed", "true");
     }

@@ -2,8 +2,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bithuman::serde_json::{self, Map, Value, json};
+use bithuman::serde_json::{self, Map, Value};
 
+use super::rejection::Rejection;
 use super::{ApiVersion, SECRET};
 
 /// What the service reads of an HTTP request.
@@ -17,53 +18,18 @@ pub struct Request<'a> {
     pub body: &'a [u8],
 }
 
-/// Why a request is rejected.
-pub struct Rejection {
-    pub status: u16,
-    pub code: &'static str,
-    pub message: &'static str,
-    pub details: String,
-    /// When to retry, in seconds.
-    pub retry_after: Option<u64>,
-}
-
-impl Rejection {
-    pub fn new(
-        status: u16,
-        code: &'static str,
-        message: &'static str,
-        details: impl Into<String>,
-    ) -> Self {
-        Rejection {
-            status,
-            code,
-            message,
-            details: details.into(),
-            retry_after: None,
+impl Request<'_> {
+    /// Returns a parameter of the query that is a whole number.
+    pub fn number(&self, name: &str) -> Result<Option<usize>, Rejection> {
+        for pair in self.query.split('&') {
+            if let Some((key, value)) = pair.split_once('=')
+                && key == name
+            {
+                let invalid = |_| Rejection::invalid(format!("{name} is not a number"));
+                return value.parse().map(Some).map_err(invalid);
+            }
         }
-    }
-
-    /// Returns the body of the error response.
-    pub fn body(&self, version: ApiVersion) -> Value {
-        let Rejection {
-            status,
-            code,
-            message,
-            details,
-            ..
-        } = self;
-        match version {
-            ApiVersion::V2025 => json!({"error": message, "code": code, "details": details}),
-            ApiVersion::Current => json!({
-                "error": {
-                    "code": code,
-                    "message": format!("{message}: {details}"),
-                    "httpStatus": status,
-                },
-                "status": "error",
-                "status_code": status,
-            }),
-        }
+        Ok(None)
     }
 }
 
@@ -78,22 +44,30 @@ pub fn check_secret(secret: Option<&str>, version: ApiVersion) -> Result<(), Rej
     Err(Rejection::new(401, code, "Invalid API secret", details))
 }
 
-/// Returns the fields of a generate request, or why they are not valid.
-pub fn generate_fields(request: &Request) -> Result<Map<String, Value>, Rejection> {
+/// Returns the fields of a request, or why it has none.
+pub fn fields(request: &Request) -> Result<Map<String, Value>, Rejection> {
     let content_type = request.content_type.unwrap_or_default();
     if !content_type.starts_with("application/json") {
-        return Err(invalid("the content type is not application/json"));
+        return Err(Rejection::invalid(
+            "the content type is not application/json",
+        ));
     }
-    let fields: Map<String, Value> =
-        serde_json::from_slice(request.body).map_err(|error| invalid(error.to_string()))?;
+    serde_json::from_slice(request.body).map_err(|error| Rejection::invalid(error.to_string()))
+}
+
+/// Returns the fields of a generate request, or why they are not valid.
+pub fn generate_fields(request: &Request) -> Result<Map<String, Value>, Rejection> {
+    let fields = fields(request)?;
     for name in STRING_FIELDS {
         if fields.get(name).is_some_and(|value| !value.is_string()) {
-            return Err(invalid(format!("{name} is not a string")));
+            return Err(Rejection::invalid(format!("{name} is not a string")));
         }
     }
     for name in MEDIA_FIELDS {
         if fields.get(name).is_some_and(|value| !is_media(value)) {
-            return Err(invalid(format!("{name} is neither a URL nor base64")));
+            return Err(Rejection::invalid(format!(
+                "{name} is neither a URL nor base64"
+            )));
         }
     }
     Ok(fields)
@@ -116,6 +90,38 @@ pub fn check_video(fields: &Map<String, Value>, version: ApiVersion) -> Result<(
         "Video is not supported",
         "send an image instead; nothing was billed",
     ))
+}
+
+/// Returns the name of an uploaded file, or why the upload is not valid.
+pub fn uploaded_name(fields: &Map<String, Value>) -> Result<String, Rejection> {
+    let text = |name| fields.get(name).and_then(Value::as_str);
+    if let Some(url) = text("file_url") {
+        let details = "the URL leads nowhere";
+        return match url.starts_with("http") {
+            true => Ok(url.rsplit('/').next().unwrap_or_default().to_owned()),
+            false => Err(Rejection::new(400, "DOWNLOAD_FAILED", "Bad URL", details)),
+        };
+    }
+    let (Some(name), Some(data)) = (text("file_name"), fields.get("file_data")) else {
+        let details = "file_name or file_data is missing";
+        return Err(Rejection::new(400, "MISSING_PARAM", "Bad request", details));
+    };
+    if !is_media(data) {
+        return Err(Rejection::invalid("file_data is not base64"));
+    }
+    let extension = name.rsplit('.').next().unwrap_or_default();
+    let limit = match extension.to_ascii_lowercase().as_str() {
+        "svg" => return Err(Rejection::new(415, "UNSUPPORTED_TYPE", "No SVG", name)),
+        "mp3" | "wav" | "m4a" => 25_000_000,
+        "mp4" | "mov" | "webm" => 100_000_000,
+        _ => 10_000_000,
+    };
+    let size = data.as_str().unwrap_or_default().len() / 4 * 3;
+    if size > limit {
+        let details = format!("{name} has more than {limit} bytes");
+        return Err(Rejection::new(413, "FILE_TOO_LARGE", "Too large", details));
+    }
+    Ok(name.to_owned())
 }
 
 /// Decodes the percent-encoded bytes of a path segment.
@@ -145,10 +151,6 @@ const STRING_FIELDS: [&str; 6] = [
 fn hex_digit(byte: Option<u8>) -> u8 {
     let digit = byte.and_then(|byte| char::from(byte).to_digit(16));
     digit.unwrap_or_default() as u8
-}
-
-fn invalid(details: impl Into<String>) -> Rejection {
-    Rejection::new(400, "VALIDATION_ERROR", "Bad request", details)
 }
 
 /// Whether a field is a URL, a base64 `data:` URL or base64.

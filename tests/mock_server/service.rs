@@ -1,34 +1,53 @@
 //! The service behind the mock server: its endpoints and what it remembers between requests.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bithuman::serde_json::{Map, Value, json};
 
-use super::agent::{self, Step};
-use super::request::{self, Rejection, Request};
+use super::account::{self, Account, RateLimiter};
+use super::agent::{Agent, Ending, Generation};
+use super::rejection::{ErrorShape, Rejection};
+use super::request::{self, Request};
 use super::{ApiVersion, Settings, Storage};
+
+/// How many `essence-2` agents an account creates at the same time.
+const ESSENCE_2_AT_ONCE: usize = 2;
 
 /// The state of the service.
 pub struct Service {
     settings: Settings,
     storage: Storage,
     rate_limiter: RateLimiter,
-    agents: BTreeMap<String, Agent>,
+    pub account: Account,
+    /// All agents, the deleted ones too, the oldest first.
+    agents: Vec<Agent>,
     /// The first response to each idempotency key.
     first_responses: BTreeMap<String, Value>,
-    billed: usize,
-    refunded: usize,
+    uploads: usize,
+    /// How often the file of a ready agent was asked for.
+    file_requests: usize,
 }
 
 /// A response to any request.
 pub struct Response {
     pub status: u16,
-    pub body: Value,
+    pub body: String,
     /// Whether it repeats the first response to an idempotency key.
     pub is_replay: bool,
     /// When to retry, in seconds.
     pub retry_after: Option<u64>,
+}
+
+impl Response {
+    fn success(body: Value) -> Self {
+        Response {
+            status: 200,
+            body: body.to_string(),
+            is_replay: false,
+            retry_after: None,
+        }
+    }
 }
 
 impl Service {
@@ -36,44 +55,64 @@ impl Service {
         Service {
             storage,
             rate_limiter: RateLimiter::new(settings.rate_limit),
+            account: Account::new(&settings),
             settings,
-            agents: BTreeMap::new(),
+            agents: Vec::new(),
             first_responses: BTreeMap::new(),
-            billed: 0,
-            refunded: 0,
+            uploads: 0,
+            file_requests: 0,
         }
-    }
-
-    pub fn billed(&self) -> usize {
-        self.billed
-    }
-
-    pub fn refunded(&self) -> usize {
-        self.refunded
     }
 
     /// Handles a request.
     pub fn respond(&mut self, request: &Request) -> Response {
-        match self.route(request) {
-            Ok(response) => response,
-            Err(rejection) => Response {
-                status: rejection.status,
-                body: rejection.body(self.settings.version),
-                is_replay: false,
-                retry_after: rejection.retry_after,
-            },
-        }
+        let shape = self.settings.error_shape;
+        let shape = shape.unwrap_or(ErrorShape::from(self.settings.version));
+        self.route(request).unwrap_or_else(|rejection| Response {
+            status: rejection.status,
+            body: rejection.body(shape),
+            is_replay: false,
+            retry_after: rejection.retry_after,
+        })
     }
 
     fn route(&mut self, request: &Request) -> Result<Response, Rejection> {
-        request::check_secret(request.secret, self.settings.version)?;
-        let status_id = request.path.strip_prefix("/v1/agent/status/");
-        match (request.method, status_id) {
-            ("POST", _) if request.path == "/v1/agent/generate" => self.generate(request),
-            ("GET", Some(id)) => self.status(&request::percent_decode(id)),
-            ("GET", None) if request.path.ends_with("/model/download") => self.download(request),
-            _ => Err(not_found("No such endpoint", request.path.clone())),
+        let version = self.settings.version;
+        let is_current = version == ApiVersion::Current;
+        let segments: Vec<&str> = request.path.split('/').skip(1).collect();
+        let route = (request.method, &segments[..]);
+        if is_current && route == ("POST", &["v1", "validate"]) {
+            let is_valid = request::check_secret(request.secret, version).is_ok();
+            return Ok(Response::success(json!({"valid": is_valid})));
         }
+        request::check_secret(request.secret, version)?;
+        self.account.check_plan(version)?;
+        let body = match route {
+            ("POST", ["v1", "agent", "generate"]) => return self.generate(request),
+            ("GET", ["v1", "agent", "status", id]) => self.status(id)?,
+            ("GET", ["v1", "agent", _, "model", "download"]) if !is_current => {
+                return Ok(Response {
+                    status: 404,
+                    ..Response::success(json!({"error": "Not Found"}))
+                });
+            }
+            // The 2025 document has no more than these two.
+            _ if !is_current => return Err(no_endpoint(request)),
+            ("GET", ["v1", "me"]) => self.account.me(),
+            ("GET", ["v1", "pricing"]) => account::pricing(),
+            ("GET", ["v1", "agents"]) => self.list(request)?,
+            ("GET", ["v1", "agent", id]) => {
+                let record = self.agent(id)?.record(version);
+                json!({"success": true, "data": record})
+            }
+            ("POST", ["v1", "agent", id]) => self.change_prompt(id, request)?,
+            ("DELETE", ["v1", "agent", id]) => self.delete(id)?,
+            ("POST", ["v1", "agent", id, "models"]) => self.add_model(id, request)?,
+            ("GET", ["v1", "agent", id, "model", "download"]) => self.download(id, request)?,
+            ("POST", ["v1", "files", "upload"]) => self.upload(request)?,
+            _ => return Err(no_endpoint(request)),
+        };
+        Ok(Response::success(body))
     }
 
     fn generate(&mut self, request: &Request) -> Result<Response, Rejection> {
@@ -85,93 +124,191 @@ impl Service {
         if let Some(first) = key.and_then(|key| self.first_responses.get(key)) {
             return Ok(Response {
                 is_replay: true,
-                ..success(first.clone())
+                ..Response::success(first.clone())
             });
         }
         request::check_video(&fields, self.settings.version)?;
-        let body = self.start_generation(fields);
+        let body = self.create(fields)?;
         if let Some(key) = key {
             self.first_responses.insert(key.to_owned(), body.clone());
         }
-        Ok(success(body))
+        Ok(Response::success(body))
     }
 
-    /// Bills a generation, starts it, and returns the response body.
-    fn start_generation(&mut self, fields: Map<String, Value>) -> Value {
-        self.billed += 1;
-        let id = self.agent_id(&fields);
-        let prompt = fields.get("prompt").and_then(Value::as_str);
-        let is_marked = prompt.is_some_and(|prompt| prompt.contains("[fail]"));
-        let fails = self.settings.fail_all || is_marked;
+    /// Creates an agent or regenerates one, and returns the response body.
+    fn create(&mut self, fields: Map<String, Value>) -> Result<Value, Rejection> {
+        let is_current = self.settings.version == ApiVersion::Current;
+        let text = |name| fields.get(name).and_then(Value::as_str);
+        // The 2025 API has one model, and always makes a new agent.
+        let named = text("model").filter(|_| is_current);
+        let model = named.unwrap_or("expression-1").to_owned();
+        let is_warned = is_current && named.is_none();
+        let own_id = text("agent_id").filter(|_| is_current);
+        let old = self
+            .agents
+            .iter()
+            .position(|agent| own_id == Some(&agent.id));
+        if old.is_none() {
+            let living = self.agents.iter().filter(|agent| !agent.is_deleted);
+            self.account.check_agents(living.count())?;
+        }
+        let generation = self.start(&model, text("prompt"))?;
+        let number = self.agents.len() + 1;
+        let new_id = format!("A{number:02}XMB7113");
         let agent = Agent {
+            id: own_id.unwrap_or(&new_id).to_owned(),
+            number,
+            generations: BTreeMap::from([(model.clone(), generation)]),
+            model,
             fields,
-            steps: agent::steps(self.settings.version, fails),
-            started: Instant::now(),
-            status_requests: 0,
-            is_refunded: false,
-            file_requests: 0,
+            is_deleted: false,
         };
-        self.agents.insert(id.clone(), agent);
-        json!({
+        let mut body = json!({
             "success": true,
             "message": "Agent generation started",
-            "agent_id": id,
+            "agent_id": agent.id,
             "status": "processing",
-        })
-    }
-
-    /// Returns the agent id of the request, or a new one. The 2025 API always makes a new one.
-    fn agent_id(&self, fields: &Map<String, Value>) -> String {
-        match (self.settings.version, fields.get("agent_id")) {
-            (ApiVersion::Current, Some(Value::String(id))) => id.clone(),
-            _ => format!("A{:02}XMB7113", self.billed),
+        });
+        if is_warned {
+            body["warnings"] = json!([{"code": "MODEL_DEFAULT_DEPRECATED"}]);
         }
+        match old {
+            Some(at) => self.agents[at] = agent,
+            None => self.agents.push(agent),
+        }
+        Ok(body)
     }
 
-    fn status(&mut self, id: &str) -> Result<Response, Rejection> {
-        let Some(agent) = self.agents.get_mut(id) else {
-            return Err(not_found("Agent not found", format!("no agent {id}")));
+    /// Charges the account and starts a generation. One `essence-2` too many fails, uncharged.
+    fn start(&mut self, model: &str, prompt: Option<&str>) -> Result<Generation, Rejection> {
+        let version = self.settings.version;
+        let time = self.settings.generation_time;
+        let running = self
+            .agents
+            .iter()
+            .filter_map(|agent| agent.generations.get("essence-2"));
+        let running = running.filter(|generation| generation.is_running()).count();
+        if model == "essence-2" && running >= ESSENCE_2_AT_ONCE {
+            return Ok(Generation::new(version, Ending::FailedAtOnce, time, 0));
+        }
+        let is_marked = prompt.is_some_and(|prompt| prompt.contains("[fail]"));
+        let ending = match self.settings.fail_all || is_marked {
+            true => Ending::Failed,
+            false => Ending::Ready,
         };
-        let step = agent.step(self.settings.generation_time);
-        agent.status_requests += 1;
-        if step.status == "failed" && !agent.is_refunded {
-            agent.is_refunded = true;
-            self.refunded += 1;
-        }
-        let mut data = agent::status_data(self.settings.version, id, &agent.fields, step);
-        if self.settings.version == ApiVersion::V2025 && step.status == "ready" {
-            data["model_url"] = json!(self.storage.sign());
-        }
-        Ok(success(json!({"success": true, "data": data})))
+        let credits = self.account.charge(model)?;
+        Ok(Generation::new(version, ending, time, credits))
     }
 
-    /// Names the URL of an agent's model file. The 2025 API has no such endpoint.
-    fn download(&mut self, request: &Request) -> Result<Response, Rejection> {
-        if self.settings.version == ApiVersion::V2025 {
-            return Ok(Response {
-                status: 404,
-                ..success(json!({"error": "Not Found"}))
-            });
+    /// Finds an agent that is not deleted.
+    fn agent(&mut self, segment: &str) -> Result<&mut Agent, Rejection> {
+        let id = request::percent_decode(segment);
+        let agent = self.agents.iter_mut().find(|agent| agent.id == id);
+        match agent {
+            Some(agent) if agent.is_deleted => {
+                let message = "The agent was deleted";
+                Err(Rejection::new(410, "AGENT_DELETED", message, id))
+            }
+            Some(agent) => Ok(agent),
+            None => Err(Rejection::not_found(
+                "Agent not found",
+                format!("no agent {id}"),
+            )),
         }
-        let id = request.path.strip_prefix("/v1/agent/");
-        let id = id.and_then(|rest| rest.strip_suffix("/model/download"));
-        let id = request::percent_decode(id.unwrap_or_default());
-        let Some(agent) = self.agents.get_mut(&id) else {
-            return Err(not_found("Agent not found", format!("no agent {id}")));
+    }
+
+    fn status(&mut self, id: &str) -> Result<Value, Rejection> {
+        let version = self.settings.version;
+        let agent = self.agent(id)?;
+        let mut data = agent.record(version);
+        let generations = agent.generations.values_mut();
+        let refunds: Vec<u64> = generations.filter_map(Generation::advance).collect();
+        for credits in refunds {
+            self.account.refund(credits);
+        }
+        // A link, which the current API does not give here.
+        if version == ApiVersion::V2025 && data["status"] == "ready" {
+            data["model_url"] = json!(self.storage.public_url());
+        }
+        Ok(json!({"success": true, "data": data}))
+    }
+
+    /// Lists the agents, the newest first.
+    fn list(&self, request: &Request) -> Result<Value, Rejection> {
+        let limit = request.number("limit")?.unwrap_or(20).min(100);
+        let offset = request.number("offset")?.unwrap_or(0);
+        let living = self.agents.iter().rev().filter(|agent| !agent.is_deleted);
+        let all: Vec<Value> = living.map(Agent::summary).collect();
+        let page: Vec<&Value> = all.iter().skip(offset).take(limit).collect();
+        let has_more = offset + page.len() < all.len();
+        let pagination = json!({"limit": limit, "offset": offset, "has_more": has_more});
+        Ok(json!({"success": true, "data": page, "pagination": pagination}))
+    }
+
+    fn change_prompt(&mut self, id: &str, request: &Request) -> Result<Value, Rejection> {
+        let fields = request::fields(request)?;
+        let agent = self.agent(id)?;
+        let Some(prompt) = fields.get("system_prompt") else {
+            let details = "system_prompt is missing";
+            return Err(Rejection::new(
+                400,
+                "MISSING_PARAM",
+                "Nothing to update",
+                details,
+            ));
         };
-        let own_model = agent.fields.get("model").and_then(Value::as_str);
-        let own_model = own_model.unwrap_or("essence-2");
-        let model = request::parameter(&request.query, "model").unwrap_or(own_model);
+        agent.fields.insert("prompt".into(), prompt.clone());
+        Ok(json!({"success": true, "agent_code": agent.id, "updated": true}))
+    }
+
+    fn delete(&mut self, id: &str) -> Result<Value, Rejection> {
+        let agent = self.agent(id)?;
+        agent.is_deleted = true;
+        Ok(json!({"success": true, "agent_code": agent.id, "deleted": true}))
+    }
+
+    fn add_model(&mut self, id: &str, request: &Request) -> Result<Value, Rejection> {
+        let fields = request::fields(request)?;
+        let agent = self.agent(id)?;
+        let prompt = agent
+            .fields
+            .get("prompt")
+            .and_then(Value::as_str)
+            .map(String::from);
+        let Some(model) = fields.get("model").and_then(Value::as_str) else {
+            return Err(Rejection::new(
+                400,
+                "MISSING_PARAM",
+                "Bad request",
+                "model is missing",
+            ));
+        };
+        let generation = self.start(model, prompt.as_deref())?;
+        let agent = self.agent(id)?;
+        agent.generations.insert(model.to_owned(), generation);
+        Ok(json!({"success": true, "agent_id": agent.id, "model": model, "status": "processing"}))
+    }
+
+    /// Names the URL of an agent's model file.
+    fn download(&mut self, id: &str, request: &Request) -> Result<Value, Rejection> {
+        let agent = self.agent(id)?;
+        let id = agent.id.clone();
+        let asked = request::parameter(&request.query, "model");
+        let model = asked.unwrap_or(&agent.model).to_owned();
+        let no_file = |status, code| {
+            let details = format!("the model is {model}");
+            Err(Rejection::new(status, code, "No file", details))
+        };
+        let Some(generation) = agent.generations.get(&model) else {
+            return no_file(409, "MODEL_NOT_GENERATED");
+        };
         if model == "expression-1" {
-            return Err(no_file(400, "MODEL_NOT_DOWNLOADABLE", model));
+            return no_file(400, "MODEL_NOT_DOWNLOADABLE");
         }
-        if model != own_model {
-            return Err(no_file(409, "MODEL_NOT_GENERATED", model));
-        }
-        let is_ready = agent.step(self.settings.generation_time).status == "ready";
-        agent.file_requests += usize::from(is_ready);
-        if !is_ready || agent.file_requests <= self.settings.file_delay {
-            return Err(no_file(404, "MODEL_ARTIFACT_NOT_READY", model));
+        let is_ready = generation.step().status == "ready";
+        self.file_requests += usize::from(is_ready);
+        if !is_ready || self.file_requests <= self.settings.file_delay {
+            return no_file(404, "MODEL_ARTIFACT_NOT_READY");
         }
         let data = json!({
             "code": id,
@@ -180,90 +317,17 @@ impl Service {
             "url": self.storage.sign(),
             "expires_in": 3600,
         });
-        Ok(success(json!({"success": true, "data": data})))
+        Ok(json!({"success": true, "data": data}))
+    }
+
+    fn upload(&mut self, request: &Request) -> Result<Value, Rejection> {
+        let name = request::uploaded_name(&request::fields(request)?)?;
+        self.uploads += 1;
+        let url = format!("https://mock-server.invalid/files/{}/{name}", self.uploads);
+        Ok(json!({"success": true, "data": {"file_url": url}}))
     }
 }
 
-fn no_file(status: u16, code: &'static str, model: &str) -> Rejection {
-    Rejection::new(status, code, "No file", format!("the model is {model}"))
-}
-
-fn success(body: Value) -> Response {
-    Response {
-        status: 200,
-        body,
-        is_replay: false,
-        retry_after: None,
-    }
-}
-
-fn not_found(message: &'static str, details: String) -> Rejection {
-    Rejection::new(404, "NOT_FOUND", message, details)
-}
-
-/// An agent and its latest generation.
-struct Agent {
-    /// The fields of the generate request.
-    fields: Map<String, Value>,
-    steps: &'static [Step],
-    started: Instant,
-    status_requests: usize,
-    /// How often the file was asked for.
-    file_requests: usize,
-    is_refunded: bool,
-}
-
-impl Agent {
-    fn step(&self, generation_time: Option<Duration>) -> Step {
-        match generation_time {
-            Some(time) => agent::step_by_time(self.steps, self.started.elapsed(), time),
-            None => agent::step_by_requests(self.steps, self.status_requests),
-        }
-    }
-}
-
-/// Limits the generate requests of a minute. The first request after it starts the next minute.
-struct RateLimiter {
-    limit: Option<usize>,
-    minute_started: Instant,
-    requests: usize,
-}
-
-impl RateLimiter {
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    fn new(limit: Option<usize>) -> Self {
-        RateLimiter {
-            limit,
-            minute_started: Instant::now(),
-            requests: 0,
-        }
-    }
-
-    /// Counts a request, and rejects it if it exceeds the limit.
-    fn count(&mut self, now: Instant) -> Result<(), Rejection> {
-        let mut elapsed = now.duration_since(self.minute_started);
-        if elapsed >= Self::MINUTE {
-            self.minute_started = now;
-            self.requests = 0;
-            elapsed = Duration::ZERO;
-        }
-        self.requests += 1;
-        match self.limit {
-            Some(limit) if self.requests > limit => {
-                // Rounded up: whole seconds that are never too few.
-                let seconds = (Self::MINUTE - elapsed).as_secs() + 1;
-                Err(rate_limited(limit, seconds))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn rate_limited(limit: usize, seconds: u64) -> Rejection {
-    let details = format!("{limit} requests per minute are allowed; retry in {seconds} s");
-    Rejection {
-        retry_after: Some(seconds),
-        ..Rejection::new(429, "RATE_LIMITED", "Rate limit exceeded", details)
-    }
+fn no_endpoint(request: &Request) -> Rejection {
+    Rejection::not_found("No such endpoint", request.path.clone())
 }

@@ -90,6 +90,11 @@ impl Storage {
         format!("{}?signature=s{}", self.url, state.signatures.len() - 1)
     }
 
+    /// Returns the URL that needs no signature.
+    pub fn public_url(&self) -> String {
+        self.url.clone()
+    }
+
     /// Behaves in another way from now on.
     pub fn change(&self, change: impl FnOnce(&mut StorageSettings)) {
         change(&mut self.lock().settings);
@@ -141,9 +146,12 @@ impl Storage {
 }
 
 impl State {
-    /// Counts a use of the signature, and returns whether it was allowed.
+    /// Counts a use of the signature, and returns whether it was allowed. The public URL has none.
     fn uses_signature(&mut self, target: &str) -> bool {
         let most = self.settings.uses.unwrap_or(usize::MAX);
+        if !target.contains('?') {
+            return true;
+        }
         let number = target.rsplit_once("?signature=s");
         let number = number.and_then(|(_, number)| number.parse::<usize>().ok());
         let Some(uses) = number.and_then(|number| self.signatures.get_mut(number)) else {

@@ -1,0 +1,218 @@
+//! Every other endpoint: a method, a path and JSON, under the rules of all requests.
+
+use serde_json::Value;
+
+use crate::acceptance::{Attempt, acceptance};
+use crate::body::Body;
+use crate::error::{Billing, Error, ErrorKind, Result};
+use crate::http::{Method, Request, Response};
+use crate::{api::Api, text::describe_char};
+
+impl Api {
+    /// Sends a request to any other endpoint of the service, and returns the JSON of its response.
+    ///
+    /// The path begins with `/` and may have a query: `/v1/agents?limit=100`. It goes to the origin of
+    /// the base URL, with the secret. An empty response is `Value::Null`. Creating an agent this way is
+    /// refused, because [`generate`](Api::generate) carries an idempotency key.
+    ///
+    /// A GET is retried as a [`status`](Api::status) request is, up to
+    /// [`max_retries`](crate::ApiBuilder::max_retries) times: after no connection, 408, 425, 429 and 5xx.
+    /// Other methods are retried only where the service surely did not accept the request: no
+    /// connection, a broken upload, 425, 429, or a 503 with a code that the service publishes as
+    /// "nothing was changed".
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a path that could lead elsewhere, or is not
+    /// percent-encoded. Otherwise [`Unauthorized`](ErrorKind::Unauthorized),
+    /// [`PlanLimit`](ErrorKind::PlanLimit),
+    /// [`InsufficientBalance`](ErrorKind::InsufficientBalance),
+    /// [`NotFound`](ErrorKind::NotFound), [`Rejected`](ErrorKind::Rejected),
+    /// [`RateLimited`](ErrorKind::RateLimited), [`Service`](ErrorKind::Service),
+    /// [`Network`](ErrorKind::Network), [`Tls`](ErrorKind::Tls), [`Timeout`](ErrorKind::Timeout),
+    /// [`UnexpectedResponse`](ErrorKind::UnexpectedResponse), also for a response over 1 MiB, or
+    /// [`ShutDown`](ErrorKind::ShutDown). [`Error::billing`] is [`NotBilled`](Billing::NotBilled) for
+    /// GET and DELETE. For other methods it is [`Unknown`](Billing::Unknown) if the service may have
+    /// accepted the request.
+    ///
+    /// # Account and prices
+    ///
+    /// The credits that are left, the price of a model, and whether the service knows the secret:
+    ///
+    /// ```no_run
+    /// use bithuman::{Api, Method};
+    ///
+    /// let api = Api::from_env()?;
+    /// let me = api.call(Method::Get, "/v1/me", None)?;
+    /// let pricing = api.call(Method::Get, "/v1/pricing", None)?;
+    /// let credits = me["data"]["credit_balance"].as_f64();
+    /// let price = pricing["data"]["agent_generation"]["by_model"]["essence-2"].as_f64();
+    /// println!("{credits:?} credits are left, and an agent costs {price:?}");
+    ///
+    /// let validated = api.call(Method::Post, "/v1/validate", None)?;
+    /// println!("the secret is valid: {}", validated["valid"] == true);
+    /// # Ok::<(), bithuman::Error>(())
+    /// ```
+    ///
+    /// # The agents of the account
+    ///
+    /// Lists them page by page, the newest first, and deletes those that failed:
+    ///
+    /// ```no_run
+    /// use bithuman::{Api, Method};
+    ///
+    /// let api = Api::from_env()?;
+    /// let mut agents = Vec::new();
+    /// loop {
+    ///     let path = format!("/v1/agents?limit=100&offset={}", agents.len());
+    ///     let page = api.call(Method::Get, &path, None)?;
+    ///     let found = page["data"].as_array().cloned().unwrap_or_default();
+    ///     let is_last = found.is_empty() || page["pagination"]["has_more"] != true;
+    ///     agents.extend(found);
+    ///     if is_last {
+    ///         break;
+    ///     }
+    /// }
+    /// for agent in &agents {
+    ///     if let (Some("failed"), Some(id)) = (agent["status"].as_str(), agent["agent_id"].as_str()) {
+    ///         api.call(Method::Delete, &format!("/v1/agent/{id}"), None)?;
+    ///     }
+    /// }
+    /// # Ok::<(), bithuman::Error>(())
+    /// ```
+    ///
+    /// # An agent of unknown outcome
+    ///
+    /// An error with [`Billing::Unknown`] says to check the account. This looks for the agent among
+    /// the newest ones: its record has the prompt of the request, and was created since then.
+    ///
+    /// ```no_run
+    /// use bithuman::{Api, Method, Result};
+    ///
+    /// /// `since` is the time of the request, such as `2026-10-20T08:30:00`.
+    /// fn find(api: &Api, prompt: &str, since: &str) -> Result<Option<String>> {
+    ///     let newest = api.call(Method::Get, "/v1/agents?limit=10", None)?;
+    ///     for summary in newest["data"].as_array().into_iter().flatten() {
+    ///         let Some(id) = summary["agent_id"].as_str() else {
+    ///             continue;
+    ///         };
+    ///         let agent = api.status(id)?;
+    ///         let is_new = agent.created_at.as_deref() >= Some(since);
+    ///         if is_new && agent.system_prompt.as_deref() == Some(prompt) {
+    ///             return Ok(Some(agent.agent_id)); // call wait with it
+    ///         }
+    ///     }
+    ///     Ok(None)
+    /// }
+    /// ```
+    pub fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let checked = check(method, path, body.is_some());
+        checked.map_err(|what| Error::invalid(what).call("call"))?;
+        let without_query = path.split('?').next().unwrap_or_default();
+        let subject = self.shared.transport.mask(without_query);
+        let subject = format!("{} {subject}", method.as_str());
+        let mut body = body.map(Body::from_json);
+        self.retry(|| {
+            let called = self.send_call(method, path, body.as_mut());
+            called.map_err(|error| match error.kind() {
+                ErrorKind::InvalidInput => error.call("call"),
+                _ => error.within(&subject).call("call"),
+            })
+        })
+    }
+
+    /// Sends the request once. The error is retryable if a retry cannot do the same twice.
+    fn send_call(&self, method: Method, path: &str, mut body: Option<&mut Body>) -> Result<Value> {
+        if let Some(body) = &mut body {
+            body.rewind();
+        }
+        let sent = self.shared.transport.send(Request {
+            body,
+            ..Request::new(method, path)
+        });
+        let response = sent.map_err(|error| {
+            let attempt = Attempt {
+                fully_sent: error.was_fully_sent(),
+                ..Attempt::default()
+            };
+            outcome(error, method, acceptance(attempt))
+        })?;
+        let acceptance = acceptance(Attempt {
+            fully_sent: true,
+            status: Some(response.status),
+            success_is_false: response.fields().says_failure(),
+            code: response.code().as_deref(),
+            ..Attempt::default()
+        });
+        parse(response).map_err(|error| outcome(error.after(1), method, acceptance))
+    }
+}
+
+/// Says of an error whether something was billed, and whether a retry is safe. A GET changes
+/// nothing, and neither a GET nor a DELETE is billed.
+fn outcome(error: Error, method: Method, acceptance: Billing) -> Error {
+    if method == Method::Get || acceptance == Billing::NotBilled {
+        return error;
+    }
+    let error = match method {
+        Method::Delete => error,
+        _ => error.billing_is(acceptance),
+    };
+    let advice = "the service may have accepted the request: check before calling again";
+    error.repeat_is_safe(false).and_advice(advice)
+}
+
+fn parse(response: Response) -> Result<Value> {
+    if !response.is_success() || response.fields().says_failure() {
+        return Err(response.error());
+    }
+    if response.is_empty() {
+        return Ok(Value::Null);
+    }
+    let what = match response.is_too_long {
+        true => "the response is longer than 1 MiB",
+        false => "the response is not JSON",
+    };
+    let parsed = serde_json::from_str(response.body.trim_start_matches('\u{feff}'));
+    parsed.map_err(|_| response.missing(what))
+}
+
+/// What is wrong with a request: it could reach something else than it says, or be billed twice.
+fn check(method: Method, path: &str, has_body: bool) -> Result<(), String> {
+    if method == Method::Get && has_body {
+        return Err("a GET has no body: put what it says into the query".into());
+    }
+    if !path.starts_with('/') {
+        return Err("the path must begin with /, as in /v1/me".into());
+    }
+    if let Some(c) = path.chars().find(|&c| !is_allowed(c)) {
+        let name = describe_char(c);
+        return Err(format!("the path contains {name}: percent-encode it"));
+    }
+    let path = path.split('?').next().unwrap_or_default();
+    // As a server reads it that decodes a path before it splits it.
+    let mut decoded = path.to_ascii_lowercase();
+    for (encoded, plain) in [("%2e", "."), ("%2f", "/"), ("%5c", "/")] {
+        decoded = decoded.replace(encoded, plain);
+    }
+    if path.contains("//")
+        || decoded
+            .split('/')
+            .any(|segment| matches!(segment, "." | ".."))
+    {
+        return Err("the path has a segment that is empty, . or ..: remove it".into());
+    }
+    if method == Method::Post && decoded.trim_end_matches('/') == "/v1/agent/generate" {
+        return Err("to create an agent, use generate, which carries an idempotency key".into());
+    }
+    Ok(())
+}
+
+/// Whether a path or a query may contain a character as it is.
+fn is_allowed(c: char) -> bool {
+    c.is_ascii_graphic() && !"\\#\"<>^`{|}".contains(c)
+}
+
+#[cfg(test)]
+#[path = "../tests/unit/call.rs"]
+mod tests;

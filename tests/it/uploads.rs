@@ -1,0 +1,242 @@
+//! A media file to the service's storage: what is sent, and what is retried.
+
+use bithuman::ErrorKind::{self as Kind, *};
+use bithuman::serde_json::{Value, json};
+use bithuman::{Billing, Event, GenerateRequest, Media, Wait};
+
+use crate::harness::{Service, *};
+use crate::mock_server::{ApiVersion, MockServer};
+
+const URL: &str = "https://files.example/a.jpg";
+
+fn uploaded() -> Reply {
+    Reply::json(200, json!({"success": true, "data": {"file_url": URL}}))
+}
+
+/// A media file of 13 MB, which no socket buffers take in.
+fn large() -> Media {
+    Media::bytes(vec![7; 10 << 20])
+}
+
+#[test]
+fn every_form_of_media_is_sent_under_its_name_and_the_url_is_returned() {
+    let file = TempFile::new(b"\x00\x01\xfe\xff");
+    let link = "https://example.com/a.jpg";
+    let named = |data: &str| json!({"file_name": "ü.jpg", "file_data": data});
+    let rows: [(Media, Value); 5] = [
+        (Media::file(&file.0), named("AAH+/w==")),
+        (Media::bytes(*b"\x00\x01\xfe\xff"), named("AAH+/w==")),
+        (Media::base64("AAH+/w=="), named("AAH+/w==")),
+        (Media::url(link), json!({"file_url": link})),
+        (large(), Value::Null),
+    ];
+    for (media, expected) in rows {
+        let service = Service::new([uploaded()]);
+        let is_large = expected.is_null();
+        assert_eq!(service.api().upload("ü.jpg", media).unwrap(), URL);
+        let request = service.request();
+        assert_eq!(
+            (&*request.method, &*request.target),
+            ("POST", "/v1/files/upload")
+        );
+        assert_eq!(request.header("content-type"), Some("application/json"));
+        assert_eq!(request.header("idempotency-key"), None);
+        assert_eq!(request.content_length(), request.body.len());
+        assert_eq!(service.preflights(), usize::from(is_large));
+        assert!(is_large || request.json() == expected);
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_is_refused_without_a_request() {
+    let api = api("https://service.test").build().unwrap();
+    for (media, what) in [
+        (
+            Media::file("portrait.jpg"),
+            "upload: file_data: no such file: portrait.jpg",
+        ),
+        (
+            Media::bytes(*b""),
+            "upload: file_data: the media file is empty",
+        ),
+        (
+            Media::url("portrait.jpg"),
+            "upload: file_url: a media URL begins with http",
+        ),
+        (
+            Media::url("http://localhost/a"),
+            "upload: file_url: the service cannot fetch",
+        ),
+    ] {
+        let error = api.upload("a.jpg", media).unwrap_err();
+        assert_eq!((error.kind(), error.attempts()), (InvalidInput, 0));
+        assert_says(&error, what);
+    }
+}
+
+#[test]
+fn an_upload_is_free_and_retried_through_every_transient_error() {
+    let script = Script::new();
+    let says_no = |code| Reply::json(200, json!({"success": false, "error": code}));
+    let whole_without_url = Reply::json(200, json!({"success": true, "data": {}}));
+    let cut = "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"success\": true, ";
+    let rows: Vec<(Does, Kind, bool)> = vec![
+        (Reply::new(408, "").into(), Kind::Service, true),
+        (Reply::new(425, "").into(), Kind::Service, true),
+        (service_error(429, "RATE_LIMITED").into(), RateLimited, true),
+        (
+            service_error(500, "INTERNAL_ERROR").into(),
+            Kind::Service,
+            true,
+        ),
+        (gateway(502).into(), Kind::Service, true),
+        (gateway(503).into(), Kind::Service, true),
+        (gateway(504).into(), Kind::Service, true),
+        (says_no("INTERNAL_ERROR").into(), Kind::Service, true),
+        (Does::Reset, Network, true),
+        (cut.as_bytes().into(), Network, true),
+        (Does::Stall(Vec::new()), Timeout, true),
+        (whole_without_url.into(), UnexpectedResponse, false),
+        (Reply::new(200, "Hello").into(), UnexpectedResponse, false),
+        (says_no("DOWNLOAD_FAILED").into(), Rejected, false),
+        (
+            service_error(400, "DOWNLOAD_FAILED").into(),
+            Rejected,
+            false,
+        ),
+        (
+            service_error(401, "UNAUTHORIZED").into(),
+            Unauthorized,
+            false,
+        ),
+        (service_error(403, "PLAN_REQUIRED").into(), PlanLimit, false),
+        (service_error(413, "FILE_TOO_LARGE").into(), Rejected, false),
+        (
+            service_error(415, "UNSUPPORTED_TYPE").into(),
+            Rejected,
+            false,
+        ),
+    ];
+    for (does, kind, is_retried) in rows {
+        let mut builder = script.builder(false).max_retries(2);
+        if kind == Timeout {
+            builder = builder.response_timeout(ms(60));
+        }
+        let api = builder.build().unwrap();
+        let upload = || api.upload("a.jpg", Media::bytes(*b"a"));
+        let run = script.run([does.clone()], upload);
+        let error = run.result.unwrap_err();
+        let attempts = if is_retried { 3 } else { 1 };
+        assert_eq!(
+            (error.kind(), run.requests.len()),
+            (kind, attempts),
+            "{error}"
+        );
+        assert_eq!(error.attempts() as usize, attempts, "{error}");
+        assert_eq!(error.is_retryable(), is_retried, "{error}");
+        assert_eq!(error.billing(), Billing::NotBilled);
+        assert_says(&error, "upload: ");
+
+        let run = script.run([does, uploaded().into()], upload);
+        assert_eq!(run.result.is_ok(), is_retried);
+        let last = run.requests.last().unwrap().json();
+        assert_eq!(last, json!({"file_name": "a.jpg", "file_data": "YQ=="}));
+    }
+}
+
+#[test]
+fn a_server_without_uploads_is_said_to_have_none() {
+    for (reply, kind) in [
+        (service_error(404, "NOT_FOUND"), NotFound),
+        (gateway(404), NotFound),
+        (service_error(410, "ENDPOINT_RETIRED"), Rejected),
+    ] {
+        let service = Service::new([reply]);
+        let error = service
+            .api()
+            .upload("a.jpg", Media::bytes(*b"a"))
+            .unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (kind, false));
+        assert_says(&error, "upload: the server has no uploads (4");
+        assert_says(&error, "use Media::file in the request instead");
+    }
+}
+
+#[test]
+fn a_wrong_secret_costs_no_upload() {
+    let service = Service::new([uploaded()]).preflight(service_error(401, "UNAUTHORIZED"));
+    let error = service.api().upload("a.jpg", large()).unwrap_err();
+    assert_eq!(error.kind(), Unauthorized);
+    assert_says(&error, "upload: ");
+    assert_eq!(service.requests().len(), 0);
+}
+
+#[test]
+fn a_large_upload_that_breaks_is_retried_once_and_one_that_is_too_slow_is_not() {
+    let breaks = || act(|c| drop(c.head()));
+    let server = Server::new([breaks()]);
+    let api = server.builder().build().unwrap();
+    let error = unless_it_hangs(move || api.upload("a.mp4", large())).unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (Network, 2), "{error}");
+    assert_says(
+        &error,
+        "the server may be refusing a body this large; try a smaller media file",
+    );
+    assert!(!error.is_retryable());
+    assert_eq!(server.requests().len(), 2);
+
+    let server = Server::new([breaks(), reply(uploaded())]);
+    let api = server.builder().build().unwrap();
+    let url = unless_it_hangs(move || api.upload("a.mp4", large()));
+    assert_eq!(url.unwrap(), URL);
+
+    let server = Server::new([act(|c| {
+        c.head();
+        c.stall();
+    })]);
+    let api = server.builder().response_timeout(ms(250)).build().unwrap();
+    let error = unless_it_hangs(move || api.upload("a.mp4", large())).unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (Timeout, 1), "{error}");
+    assert_says(&error, "try a smaller media file");
+}
+
+#[test]
+fn an_upload_reports_its_progress_and_its_retries() {
+    let service = Service::new([gateway(502), uploaded()]);
+    let events = Events::default();
+    let api = events.record(service.builder().max_retries(1));
+    api.upload("a.jpg", Media::bytes(vec![7; 600_000])).unwrap();
+    let mut seen = Vec::new();
+    for event in events.all() {
+        seen.push(match event {
+            Event::Uploading { sent, total } if sent == total => "sent".to_owned(),
+            Event::Uploading { .. } => "sending".to_owned(),
+            Event::Retrying { reason, .. } => reason,
+            event => panic!("{event:?}"),
+        });
+    }
+    seen.dedup();
+    let reason = "upload: the service failed (502): A gateway's title";
+    assert_eq!(seen, ["sending", "sent", reason, "sending", "sent"]);
+}
+
+#[test]
+fn one_upload_serves_many_requests_and_costs_nothing() {
+    let server = MockServer::start(ApiVersion::Current);
+    let builder = api(&server.base_url()).secret(crate::mock_server::SECRET);
+    let api = builder.build().unwrap();
+    let balance = server.balance();
+    let url = api
+        .upload("face.jpg", Media::bytes(*b"\xff\xd8\xff"))
+        .unwrap();
+    assert_eq!(server.balance(), balance);
+    for prompt in ["one", "two"] {
+        let request = GenerateRequest::new()
+            .prompt(prompt)
+            .image(Media::url(&url));
+        let agent = api.generate_and_wait(&request, &Wait::new()).unwrap();
+        assert_eq!(agent.image_url.as_deref(), Some(&*url));
+    }
+    let code = |name| api.upload(name, Media::bytes(*b"a")).unwrap_err();
+    assert_eq!(code("a.svg").code(), Some("UNSUPPORTED_TYPE"));
+}
