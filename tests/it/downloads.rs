@@ -258,7 +258,7 @@ fn the_end_of_a_file_is_checked() {
             format!("{ok}content-length: {length}\r\ncontent-encoding: gzip\r\n\r\n{text}"),
             2,
         ),
-        (format!("HTTP/1.1 204 No Content\r\n\r\n"), 2),
+        ("HTTP/1.1 204 No Content\r\n\r\n".into(), 2),
         (String::new(), 2),
     ] {
         let odd = Odd::new();
