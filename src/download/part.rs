@@ -162,6 +162,7 @@ impl Part {
             self.offset += unsynced;
             self.checksum = checksum;
         }
+        self.note.written = self.offset;
         self.file = Some(file);
         self.resume()
     }

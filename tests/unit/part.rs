@@ -132,10 +132,14 @@ fn what_was_not_synced_counts_unless_the_power_failed() {
         leave_a_part(&place);
         let path = place.0.join("a.imx.part");
         change(&OpenOptions::new().write(true).open(&path).unwrap());
-        let part = place.open();
+        let mut part = place.open();
         assert_eq!(part.offset, offset, "row {number}");
         if offset > 0 {
             assert_eq!(fs::metadata(&path).unwrap().len(), offset, "row {number}");
+            part.write(b"x").unwrap();
+            part.save().unwrap();
+            drop(part);
+            assert_eq!(place.open().offset, offset + 1, "row {number}");
         }
     }
 }
