@@ -57,6 +57,8 @@ pub enum ErrorKind {
     ShutDown,
     /// The receipt of [`Api::generate_once`](crate::Api::generate_once) cannot be used or written.
     Receipt,
+    /// The file of [`Api::download`](crate::Api::download) cannot be written.
+    File,
 }
 
 impl ErrorKind {
