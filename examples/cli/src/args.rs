@@ -1,11 +1,11 @@
 //! What can be typed: the commands, their options, and the checks of single values.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{self, PathBuf};
 use std::time::Duration;
 
 use bithuman::serde_json::{self, Value};
-use bithuman::{Media, Method, Wait};
+use bithuman::{Download, Media, Method, Wait};
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit;
@@ -40,6 +40,20 @@ pub enum Command {
         #[arg(value_parser = id)]
         id: String,
         /// Wait for this model of the agent, such as one that was added to it [default: the agent]
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
+        #[command(flatten)]
+        wait: WaitOptions,
+    },
+    /// Download the model file of an agent, or resume it. Prints its path
+    Download {
+        /// The agent's id
+        #[arg(value_parser = id)]
+        id: String,
+        /// Where the file goes [default: the id with .imx, in the current folder]
+        #[arg(value_parser = target)]
+        path: Option<PathBuf>,
+        /// Model whose file it is [default: the model that the agent was created with]
         #[arg(long, value_name = "NAME")]
         model: Option<String>,
         #[command(flatten)]
@@ -118,6 +132,9 @@ pub struct Create {
     /// Print the id as soon as the service accepted the request [default: wait until the agent is ready]
     #[arg(long)]
     pub no_wait: bool,
+    /// Download the model file of the ready agent to this path, too [default: no download]
+    #[arg(long, value_name = "PATH", conflicts_with = "no_wait", value_parser = target)]
+    pub download: Option<PathBuf>,
     #[command(flatten)]
     pub wait: WaitOptions,
 }
@@ -135,6 +152,12 @@ pub struct WaitOptions {
 impl WaitOptions {
     pub fn to_wait(&self) -> Wait {
         Wait::new().interval(self.interval).timeout(self.timeout)
+    }
+
+    /// `elapsed` is the time that the command took before.
+    pub fn to_download(&self, elapsed: Duration) -> Download {
+        let download = Download::new().interval(self.interval);
+        download.timeout(self.timeout.saturating_sub(elapsed))
     }
 }
 
@@ -163,7 +186,8 @@ pub struct Mock {
 const CREATE_HELP: &str = "\
 Examples:
   bithuman-agent create --prompt 'You are a friendly assistant.' --model essence-2
-  bithuman-agent create --prompt @prompt.txt --image portrait.jpg --receipt agent.receipt
+  bithuman-agent create --prompt @prompt.txt --image portrait.jpg --receipt agent.receipt \\
+      --download agent.imx
   bithuman-agent create --prompt - --no-wait --json <prompt.txt
 
 Exit codes: see bithuman-agent --help.";
@@ -212,6 +236,20 @@ fn media(text: &str) -> Result<Media, String> {
         Ok(metadata) if metadata.is_file() => Ok(Media::file(text)),
         Ok(_) => Err("not a regular file".into()),
         Err(reason) => Err(format!("cannot read the file: {reason}")),
+    }
+}
+
+/// Checks the path of a file to download: after hours and a bill it would be too late.
+fn target(text: &str) -> Result<PathBuf, String> {
+    let path = path::absolute(text).map_err(|reason| reason.to_string())?;
+    match fs::metadata(&path) {
+        Ok(metadata) if !metadata.is_file() => return Err("not a regular file".into()),
+        _ if text.ends_with(path::is_separator) => return Err("not the path of a file".into()),
+        _ => {}
+    }
+    match path.parent() {
+        Some(folder) if folder.is_dir() => Ok(text.into()),
+        _ => Err("its folder does not exist".into()),
     }
 }
 

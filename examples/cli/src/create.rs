@@ -4,6 +4,7 @@ use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bithuman::GenerateRequest;
 use bithuman::serde_json::json;
@@ -40,11 +41,17 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
         return Ok(exit::DONE);
     }
     let wait = create.wait.to_wait();
+    let started = Instant::now();
     let agent = match &create.receipt {
         Some(receipt) => api.ensure_agent(receipt, &request, &wait)?,
         None => api.generate_and_wait(&request, &wait)?,
     };
-    print_ready(&agent, common, progress)
+    let Some(path) = &create.download else {
+        return print_ready(&agent, None, common, progress);
+    };
+    let download = create.wait.to_download(started.elapsed());
+    let file = api.download(&agent.agent_id, path, &download)?;
+    print_ready(&agent, Some(&file), common, progress)
 }
 
 fn request(create: &Create) -> Result<GenerateRequest, Failure> {

@@ -42,7 +42,7 @@ pub fn code(kind: ErrorKind, billing: Billing, creates: bool) -> u8 {
         (WaitTimedOut, _) if creates => UNAVAILABLE,
         (WaitTimedOut, _) => UNFINISHED,
         (Unauthorized | PlanLimit | InsufficientBalance, _) => ACCOUNT,
-        (InvalidInput | Receipt, _) => USAGE,
+        (InvalidInput | Receipt | File, _) => USAGE,
         (Rejected, _) => FAILED,
         _ => UNAVAILABLE,
     }
@@ -60,6 +60,7 @@ mod tests {
         for (kind, codes) in [
             (InvalidInput, [2, 75, 3]),
             (Receipt, [2, 75, 3]),
+            (File, [2, 75, 3]),
             (Unauthorized, [77, 75, 3]),
             (PlanLimit, [77, 75, 3]),
             (InsufficientBalance, [77, 75, 3]),
@@ -85,6 +86,7 @@ mod tests {
         // The agent of a wait was billed when it was created.
         for (kind, billing, expected) in [
             (InvalidInput, NotBilled, 2),
+            (File, Billed, 2),
             (Unauthorized, Billed, 77),
             (PlanLimit, Billed, 77),
             (InsufficientBalance, Billed, 77),

@@ -9,11 +9,13 @@ mod output;
 mod progress;
 
 use std::env;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bithuman::serde_json::json;
-use bithuman::{Agent, Status};
+use bithuman::{Agent, Downloaded, Status};
 use clap::Parser;
 use clap::error::ErrorKind;
 
@@ -70,7 +72,24 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
                 wait = wait.model(model);
             }
             let agent = client(common, true, progress)?.wait(id, &wait)?;
-            print_ready(&agent, common, progress)
+            print_ready(&agent, None, common, progress)
+        }
+        Command::Download {
+            id,
+            path,
+            model,
+            wait,
+        } => {
+            let default = PathBuf::from(format!("{id}.imx"));
+            let mut download = wait.to_download(Duration::ZERO);
+            if let Some(model) = model {
+                download = download.model(model);
+            }
+            let api = client(common, true, progress)?;
+            let file = api.download(id, path.as_ref().unwrap_or(&default), &download)?;
+            let shown = clean(&file.path.to_string_lossy());
+            output::print(common, &shown, &output::file_json(&file))?;
+            Ok(exit::DONE)
         }
         Command::Call { method, path, body } => {
             let api = client(common, true, progress)?;
@@ -82,12 +101,21 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
     }
 }
 
-/// Prints an agent that is ready.
-fn print_ready(agent: &Agent, common: &Common, progress: &Progress) -> Result<u8, Failure> {
+/// Prints an agent that is ready, and has its file if that was downloaded.
+fn print_ready(
+    agent: &Agent,
+    file: Option<&Downloaded>,
+    common: &Common,
+    progress: &Progress,
+) -> Result<u8, Failure> {
     progress.end();
-    if let Some(url) = &agent.model_url {
+    let mut json = json!(agent);
+    if let Some(file) = file {
+        progress.note(&format!("ready; model file: {}", file.path.display()));
+        json["file"] = output::file_json(file);
+    } else if let Some(url) = &agent.model_url {
         progress.note(&format!("ready; model: {url}"));
     }
-    output::print(common, &clean(&agent.agent_id), &json!(agent))?;
+    output::print(common, &clean(&agent.agent_id), &json)?;
     Ok(exit::DONE)
 }

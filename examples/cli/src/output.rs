@@ -1,9 +1,10 @@
 //! The result on stdout, and what is said of a failure.
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use bithuman::serde_json::{Value, json};
-use bithuman::{Billing, Error, ErrorKind};
+use bithuman::{Billing, Downloaded, Error};
 
 use crate::args::{Cli, Command, Common};
 use crate::exit;
@@ -42,6 +43,17 @@ pub fn print(common: &Common, text: &str, json: &Value) -> Result<(), Failure> {
     }
 }
 
+/// Returns a downloaded file as JSON.
+pub fn file_json(file: &Downloaded) -> Value {
+    let path = file.path.to_string_lossy();
+    json!({
+        "path": path,
+        "length": file.length,
+        "fetched": file.fetched,
+        "model": file.model,
+    })
+}
+
 /// Says what failed and how to resume, and returns the exit code.
 pub fn report(cli: &Cli, failure: &Failure, progress: &Progress) -> u8 {
     let (code, message) = match failure {
@@ -60,7 +72,7 @@ pub fn report(cli: &Cli, failure: &Failure, progress: &Progress) -> u8 {
     let mut json = json!({"exit_code": code, "error": {"message": message}});
     if let Failure::Call(error) = failure {
         add_facts(&mut json, error);
-        tell(cli, error, &mut json, progress);
+        tell(cli, error, code, &mut json, progress);
     }
     if cli.common.json {
         // What cannot be written is on stderr already.
@@ -110,7 +122,7 @@ fn add_facts(json: &mut Value, error: &Error) {
 }
 
 /// Names what may have been billed, and the command that resumes.
-fn tell(cli: &Cli, error: &Error, json: &mut Value, progress: &Progress) {
+fn tell(cli: &Cli, error: &Error, code: u8, json: &mut Value, progress: &Progress) {
     let creates = matches!(cli.command, Command::Create(_));
     if creates && matches!(error.billing(), Billing::Billed | Billing::Unknown) {
         for (name, value) in [
@@ -122,35 +134,52 @@ fn tell(cli: &Cli, error: &Error, json: &mut Value, progress: &Progress) {
             }
         }
     }
-    if let Some(command) = resume(cli, error) {
+    if let Some(command) = resume(cli, error, code) {
         progress.error(&format!("to resume: {command}"));
         json["resume"] = json!(command);
     }
 }
 
-/// Returns the command that continues with the agent, unless there is nothing to continue with.
-fn resume(cli: &Cli, error: &Error) -> Option<String> {
-    use ErrorKind::{GenerationFailed, InvalidInput, NotFound, Rejected};
-    let is_over = matches!(
-        error.kind(),
-        GenerationFailed | InvalidInput | NotFound | Rejected
-    );
-    let id = error.agent_id().filter(|_| !is_over)?;
-    let mut command = format!("bithuman-agent wait {}", quoted(id));
-    match &cli.command {
-        Command::Create(_) | Command::Wait { model: None, .. } => {}
-        Command::Wait {
-            model: Some(model), ..
-        } => command += &format!(" --model {}", quoted(model)),
-        _ => return None,
+/// Returns the command that continues with the agent, if that can lead somewhere.
+fn resume(cli: &Cli, error: &Error, code: u8) -> Option<String> {
+    if matches!(code, exit::FAILED | exit::USAGE | exit::NO_AGENT) {
+        return None;
     }
+    let id = error.agent_id()?;
+    let commands = match &cli.command {
+        Command::Create(create) => {
+            let mut commands = vec![command("wait", id, None, None)];
+            if let Some(path) = &create.download {
+                commands.push(command("download", id, Some(path), None));
+            }
+            commands
+        }
+        Command::Wait { model, .. } => vec![command("wait", id, None, model.as_deref())],
+        Command::Download { path, model, .. } => {
+            vec![command("download", id, path.as_deref(), model.as_deref())]
+        }
+        _ => return None,
+    };
+    let mut options = String::new();
     if let Some(url) = &cli.common.base_url {
-        command += &format!(" --base-url {}", quoted(url));
+        options += &format!(" --base-url {}", quoted(url));
     }
     if let Some(path) = &cli.common.secret_file {
-        command += &format!(" --secret-file {}", quoted(&path.to_string_lossy()));
+        options += &format!(" --secret-file {}", quoted(&path.to_string_lossy()));
     }
-    Some(command)
+    let commands = commands.iter().map(|command| format!("{command}{options}"));
+    Some(commands.collect::<Vec<_>>().join(" && "))
+}
+
+fn command(name: &str, id: &str, path: Option<&Path>, model: Option<&str>) -> String {
+    let mut command = format!("bithuman-agent {name} {}", quoted(id));
+    if let Some(path) = path {
+        command += &format!(" {}", quoted(&path.to_string_lossy()));
+    }
+    if let Some(model) = model {
+        command += &format!(" --model {}", quoted(model));
+    }
+    command
 }
 
 /// Returns the text as one word of a shell's command line.

@@ -15,6 +15,7 @@ const SMALLEST_UPLOAD: u64 = 64 * 1024;
 const SILENCE: Duration = Duration::from_secs(60);
 
 const BYTES: &str = "{msg} [{bar:30.green}] {bytes} of {total_bytes}, {bytes_per_sec}";
+const BYTES_UNMEASURED: &str = "{spinner:.green} {msg} {bytes}, {bytes_per_sec}";
 const WAITING: &str = "{spinner:.green} {msg} [{bar:30.green}] {elapsed}";
 const WAITING_UNMEASURED: &str = "{spinner:.green} {msg} {elapsed}";
 
@@ -99,6 +100,9 @@ impl Progress {
             }
             Event::Polled { agent } if agent.is_finished() => {}
             Event::Polled { agent } => self.waiting(agent),
+            Event::Downloading { received, total } => {
+                self.bytes("downloading", *received, *total);
+            }
             Event::Retrying { delay, reason, .. } => {
                 let seconds = delay.as_secs_f64();
                 self.note(&format!("{reason}; next attempt in {seconds:.1} s"));
@@ -117,11 +121,15 @@ impl Progress {
             self.note(&line);
         }
         if total >= SMALLEST_UPLOAD {
-            self.bytes("uploading", sent, total);
+            self.bytes("uploading", sent, Some(total));
         }
     }
 
-    fn bytes(&self, what: &'static str, done: u64, total: u64) {
+    fn bytes(&self, what: &'static str, done: u64, total: Option<u64>) {
+        let Some(total) = total else {
+            let line = format!("{what}, {} MB", done / 10_000_000 * 10);
+            return self.show(BYTES_UNMEASURED, what, &line, done, 0);
+        };
         let tenths = (done * 10).checked_div(total).unwrap_or(10);
         let line = format!("{what}, {}% of {:.1} MB", tenths * 10, total as f64 / 1e6);
         self.show(BYTES, what, &line, done, total);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
-use crate::harness::{ID, Server, TempFile, ms, replies, secs, stalls, status};
-use crate::mock_server::{ApiVersion::Current, MockServer, Settings};
+use crate::harness::{ID, Server, TempDir, TempFile, ms, replies, secs, stalls, status};
+use crate::mock_server::{ApiVersion::Current, MockServer, Settings, StorageSettings};
 use crate::{Ended, until, with_mock, with_url};
 
 fn start(mut command: Command) -> Child {
@@ -101,6 +101,34 @@ fn between_two_polls() {
     until(|| server.requests().len() == 1);
     let ended = stop(child);
     assert_eq!(ended.code, Some(130), "{ended:?}");
+}
+
+#[test]
+fn while_it_downloads_what_came_is_kept() {
+    let service = MockServer::start(Settings {
+        generation_time: Some(ms(1)),
+        storage: StorageSettings {
+            file: Arc::new(vec![7; 1 << 22]),
+            pause: ms(200),
+            ..Default::default()
+        },
+        ..Current.into()
+    });
+    let folder = TempDir::new();
+    let args = "create --prompt x --model essence-2 --interval 0.01 --download a.imx";
+    let mut command = with_mock(args, &service);
+    command.current_dir(&folder.0);
+    let child = start(command);
+    let part = folder.path("a.imx.part");
+    until(|| fs::metadata(&part).is_ok_and(|part| part.len() > 0));
+    let ended = stop(child);
+    assert_eq!(ended.code, Some(130), "{ended:?}");
+    let line = ended.lines("to resume: ")[0];
+    assert!(
+        line.ends_with(" && bithuman-agent download A01XMB7113 a.imx"),
+        "{line}"
+    );
+    assert_eq!(folder.names(), ["a.imx.part", "a.imx.part.json"]);
 }
 
 /// Whether the program has set its handler.

@@ -1,5 +1,7 @@
 //! How a command ends: its exit code, its result and its error, as text and as JSON.
 
+use std::fs;
+
 use crate::harness::{ID, Server, TempDir, agent, gateway, ms, replies, secs, service_error};
 use crate::harness::{Reply, accepted, act, status};
 use crate::mock_server::{ApiVersion::Current, MockServer, Settings};
@@ -25,6 +27,7 @@ fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
     let plain = |status, code| vec![service_error(status, code)];
     let wait = &format!("wait {ID} --interval 0.01");
     let in_vain = &format!("wait {ID} --interval 9 --timeout 0.1");
+    let download = &format!("download {ID} absent.imx");
     let status_of = &format!("status {ID}");
     let rows = [
         (1, "Refunded", CREATE, vec![accepted(), failed.clone()]),
@@ -55,6 +58,9 @@ fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
             plain(500, "INTERNAL_ERROR"),
         ),
         (66, "NotBilled", "call GET /v1/x", plain(404, "NOT_FOUND")),
+        (1, "Billed", download, plain(400, "MODEL_NOT_DOWNLOADABLE")),
+        (66, "Billed", download, plain(410, "AGENT_DELETED")),
+        (77, "Billed", download, plain(403, "PLAN_REQUIRED")),
         (77, "NotBilled", CREATE, plain(401, "UNAUTHORIZED")),
         (77, "NotBilled", CREATE, plain(402, "INSUFFICIENT_BALANCE")),
         (77, "Billed", status_of, plain(403, "PLAN_REQUIRED")),
@@ -201,10 +207,65 @@ fn a_wait_can_be_for_a_model() {
 }
 
 #[test]
+fn a_download_is_a_file_and_its_path() {
+    let service = MockServer::start(Current);
+    let folder = TempDir::new();
+    let mut create = with_mock(
+        &format!("{CREATE} --model essence-2 --download a.imx --json"),
+        &service,
+    );
+    let ended = run_in(&folder, &mut create);
+    assert_eq!(ended.json()["agent_id"], "A01XMB7113", "{ended:?}");
+    assert_eq!(ended.json()["file"]["length"], 65536);
+    assert_eq!(fs::read(folder.path("a.imx")).unwrap(), [7; 65536]);
+
+    let mut download = with_mock("download A01XMB7113", &service);
+    let ended = run_in(&folder, &mut download);
+    let path = folder.path("A01XMB7113.imx").display().to_string();
+    assert_eq!(
+        (ended.code, ended.stdout.trim_end()),
+        (Some(0), &*path),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(folder.names(), ["A01XMB7113.imx", "a.imx"]);
+    let progress = ended.lines("downloading, ");
+    assert_eq!(progress.last(), Some(&"100% of 0.1 MB"), "{ended:?}");
+}
+
+#[test]
+fn a_download_out_of_time_says_how_to_resume() {
+    let service = MockServer::start(Settings {
+        file_delay: usize::MAX,
+        ..Current.into()
+    });
+    let folder = TempDir::new();
+    let mut create = with_mock(
+        &format!("{CREATE} --model essence-2 --timeout 0.5 --download a.imx"),
+        &service,
+    );
+    let ended = run_in(&folder, &mut create);
+    assert_eq!(ended.code, Some(75), "{ended:?}");
+    let wait = "bithuman-agent wait A01XMB7113";
+    let download = "bithuman-agent download A01XMB7113 a.imx";
+    assert_eq!(
+        ended.lines("to resume: "),
+        [format!("{wait} && {download}")]
+    );
+
+    let mut again = with_mock("download A01XMB7113 a.imx --timeout 0.1", &service);
+    let ended = run_in(&folder, &mut again);
+    assert_eq!(
+        (ended.code, ended.lines("to resume: ")),
+        (Some(75), vec![download])
+    );
+}
+
+#[test]
 fn every_option_is_a_field_of_the_request() {
     let folder = TempDir::new();
-    std::fs::write(folder.path("prompt.txt"), "From a file.\n").unwrap();
-    std::fs::write(folder.path("face.jpg"), "abc").unwrap();
+    fs::write(folder.path("prompt.txt"), "From a file.\n").unwrap();
+    fs::write(folder.path("face.jpg"), "abc").unwrap();
     let server = Server::new(replies([accepted().close()]));
     let mut command = with_url(
         "create --prompt @prompt.txt --image face.jpg --audio https://a.example/b.mp3 --video \

@@ -78,6 +78,14 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
             "call POST /v1/agent/generate {}",
             "to create an agent, use generate",
         ),
+        ("download A1 folder", "not a regular file"),
+        ("download A1 absent/a.imx", "its folder does not exist"),
+        ("create --prompt x --download folder", "not a regular file"),
+        ("create --prompt x --download a/", "not the path of a file"),
+        (
+            "create --prompt x --no-wait --download a",
+            "cannot be used with",
+        ),
         ("frobnicate", "unrecognized subcommand 'frobnicate'"),
     ] {
         for json in ["", " --json"] {
@@ -184,11 +192,12 @@ fn the_help_lists_the_exit_codes_and_every_default() {
         let starts = |line: &str| line.trim_start().starts_with(&format!("{code} "));
         assert!(help.lines().any(starts), "{code}: {help}");
     }
-    for command in ["create", "wait", "mock"] {
+    for command in ["create", "wait", "download", "mock"] {
         let help = run(program(&format!("{command} --help"))).stdout;
+        let help = help.split("Examples:").next().unwrap();
         let options = help
             .split("\n")
-            .filter(|line| line.trim_start().starts_with("--"));
+            .filter(|line| line.starts_with("      --") || line.starts_with("  [PATH]"));
         let defaults = help.matches("[default:").count();
         assert_eq!(defaults, options.count() + 1, "{help}");
     }
