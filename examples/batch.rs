@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut started = Vec::new();
     for (index, prompt) in prompts.lines().enumerate() {
         let receipt = format!("receipts/line-{}.receipt", index + 1);
-        let request = GenerateRequest::new().prompt(prompt);
+        let request = GenerateRequest::new().prompt(prompt).model("expression-1");
         match api.generate_once(&receipt, &request) {
             Ok(generation) => {
                 started.push((receipt, request));

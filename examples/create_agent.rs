@@ -24,11 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let api = Api::builder().secret(SECRET).base_url(url).build()?;
     eprintln!("BITHUMAN_API_SECRET is not set: this is a mock server, and nothing is billed");
     let prompt = prompt.unwrap_or("You are a friendly assistant.".into());
-    create(
-        &api,
-        &prompt,
-        &Wait::new().interval(Duration::from_millis(300)),
-    )
+    let wait = Wait::new().interval(Duration::from_millis(300));
+    create(&api, &prompt, &wait)
 }
 
 fn create(api: &Api, prompt: &str, wait: &Wait) -> Result<(), Box<dyn Error>> {
@@ -37,7 +34,7 @@ fn create(api: &Api, prompt: &str, wait: &Wait) -> Result<(), Box<dyn Error>> {
         Event::Polled { agent } => eprintln!("{}", agent.status),
         _ => {}
     });
-    let request = GenerateRequest::new().prompt(prompt);
+    let request = GenerateRequest::new().prompt(prompt).model("essence-2");
     let agent = api.generate_and_wait(&request, wait)?;
     let model = agent.model_url.as_deref().unwrap_or("no model to download");
     println!("{} is {}: {model}", agent.agent_id, agent.status);
