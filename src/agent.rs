@@ -1,6 +1,6 @@
 //! An agent as the service describes it.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -69,15 +69,25 @@ pub struct Agent {
     /// person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_step: Option<String>,
+    /// The model that the agent was created with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// The models that the agent can run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supported_models: Option<Vec<String>>,
+    /// How far each of the agent's models is, by the model's name. Empty if the service does not
+    /// say.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub model_status: BTreeMap<String, ModelStatus>,
     /// The agent's voice.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub voice_id: Option<String>,
     /// The agent's description.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// The agent's language.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
     /// Every other field the service sent, up to 64 KiB of JSON.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -103,6 +113,11 @@ impl Agent {
         self.is_ready() || self.is_failed() || self.status == Status::Deleted
     }
 
+    /// The id in a record, which some records call `code`.
+    pub(crate) fn id_in(fields: &Fields) -> Option<String> {
+        fields.id("agent_id").or_else(|| fields.id("code"))
+    }
+
     /// Reads the service's record of an agent. `None` if it has no status.
     pub(crate) fn from_fields(mut fields: Fields, agent_id: String) -> Option<Self> {
         let status = Status::from(fields.text("status")?);
@@ -123,9 +138,12 @@ impl Agent {
             progress: fields.take("progress").flatten(),
             progress_msg: fields.take_text("progress_msg"),
             current_step: fields.take_text("current_step"),
+            model: fields.take_text("model"),
             supported_models: fields.take("supported_models").flatten(),
+            model_status: ModelStatus::take_all(&mut fields),
             voice_id: fields.take_text("voice_id"),
             description: fields.take_text("description"),
+            language: fields.take_text("language"),
             extra: fields.extra(),
         })
     }
@@ -135,9 +153,75 @@ impl<'de> Deserialize<'de> for Agent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let json = json::reread(deserializer)?;
         let fields = Fields::parse(&json);
-        let id = fields.id("agent_id");
+        let id = Agent::id_in(&fields);
         let agent = id.and_then(|id| Agent::from_fields(fields, id));
         agent.ok_or_else(|| Error::custom("an agent needs agent_id and status"))
+    }
+}
+
+/// How far one of an agent's models is.
+///
+/// ```
+/// use bithuman::{Agent, serde_json};
+///
+/// let saved = r#"{"agent_id": "A91XMB7113", "status": "completed",
+///     "model_status": {"essence-2": {"state": "ready", "reason": null}}}"#;
+/// let agent: Agent = serde_json::from_str(saved)?;
+/// assert!(agent.model_status["essence-2"].is_ready());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ModelStatus {
+    /// `pending`, `ready` or `failed`, or a word that the service has added since. Empty if the
+    /// service sends none.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub state: String,
+    /// Why the model has this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Every other field the service sent, up to 64 KiB of JSON.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl ModelStatus {
+    /// Returns whether the agent can run the model.
+    pub fn is_ready(&self) -> bool {
+        self.is("ready")
+    }
+
+    /// Returns whether the model failed. [`reason`](ModelStatus::reason) may say why.
+    pub fn is_failed(&self) -> bool {
+        self.is("failed")
+    }
+
+    fn is(&self, word: &str) -> bool {
+        self.state.trim().eq_ignore_ascii_case(word)
+    }
+
+    /// Removes `model_status`, if it is an object or null.
+    fn take_all(fields: &mut Fields) -> BTreeMap<String, Self> {
+        let models = fields.object("model_status");
+        if models.is_whole || fields.get("model_status") == Some("null") {
+            fields.remove("model_status");
+        }
+        let mut all = BTreeMap::new();
+        for name in models.names() {
+            let mut model = models.object(name);
+            let state = match model.is_whole {
+                true => model.take_text("state"),
+                // The word alone, instead of an object with it.
+                false => models.any_text(name),
+            };
+            let status = ModelStatus {
+                state: state.unwrap_or_default(),
+                reason: model.take_text("reason"),
+                extra: model.extra(),
+            };
+            all.insert(name.into(), status);
+        }
+        all
     }
 }
 

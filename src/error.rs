@@ -76,7 +76,9 @@ impl ErrorKind {
 /// use bithuman::{Api, Billing, GenerateRequest, Wait};
 ///
 /// let api = Api::from_env()?;
-/// let request = GenerateRequest::new().prompt("You are a friendly assistant.");
+/// let request = GenerateRequest::new()
+///     .prompt("You are a friendly assistant.")
+///     .model("essence-2");
 /// if let Err(error) = api.generate_and_wait(&request, &Wait::new()) {
 ///     match error.billing() {
 ///         Billing::NotBilled | Billing::Refunded => println!("{error}; it cost nothing"),

@@ -52,6 +52,10 @@ impl<'a> Fields<'a> {
         object
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|(name, _)| &**name)
+    }
+
     /// A field's JSON. Of a field that comes twice, the last one counts.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         let (_, json) = self.fields.iter().rfind(|(field, _)| field == name)?;

@@ -86,6 +86,10 @@
 //! `expression-2` and `essence-2`. [`Wait`] has the interval between polls (5 s), the time for the
 //! whole call (4 h), and how long polls may fail in a row (15 min).
 //!
+//! An agent has a status of its own, and one for each of its models. [`Wait::model`] waits for a
+//! model: one that was added to an agent, or one of an agent made long ago, whose own status may
+//! stay `completed` for good.
+//!
 //! Running out of time is [`ErrorKind::WaitTimedOut`]. The generation continues, and so does
 //! [`Api::wait`] with the agent's id, in this program or another. [`Api::shutdown`] from another
 //! thread ends a wait, and every other call:
@@ -217,7 +221,7 @@ mod json; // an object of the service's, field by field
 mod url; // parts of URLs
 mod text; // text for people
 
-pub use agent::{Agent, Status};
+pub use agent::{Agent, ModelStatus, Status};
 pub use api::Api;
 pub use builder::ApiBuilder;
 #[doc(hidden)]

@@ -15,7 +15,7 @@ use crate::error::{Billing, Error, ErrorKind, Result};
 use crate::file::{self, LockError, LockWait, LockedFile};
 use crate::generate::{GenerateRequest, Generation, NOT_SENT, Submission};
 use crate::retry;
-use crate::wait::{Wait, Watch};
+use crate::wait::{End, Wait, Watch};
 use lines::{Attempt, Call, FORMAT, Line, NO_RECEIPT, Step, decide, may_be_receipt, parse};
 
 /// No receipt is longer: a file that is, is something else.
@@ -123,13 +123,18 @@ impl Api {
         let (generation, end) = receipt.obtain(request)?;
         let mut watch = receipt.watch(&generation, wait);
         let (result, is_recorded) = match end {
-            Some(agent) => (watch.end(agent), true),
-            None => {
+            // An agent that was ready may have been given another model since.
+            Some(agent) if !agent.is_ready() || wait.end(&agent) == Some(End::Ready) => {
+                (watch.end(agent), true)
+            }
+            _ => {
                 if !generation.replayed {
                     watch.pause.wanted = wait.interval;
                 }
                 let result = watch.finish();
                 let seen = result.as_ref().map_or_else(Error::last_seen, Some);
+                // A model that is ready pays for no other agent, whatever the agent's own word.
+                let seen = seen.filter(|agent| result.is_err() || !agent.is_failed());
                 let is_recorded = seen.is_some_and(|agent| receipt.record(&generation, agent));
                 (result, is_recorded)
             }
@@ -470,6 +475,7 @@ impl Receipt<'_> {
         let error = error.paid_for(generation);
         let is_own_key = request.own_key() == Some(&generation.idempotency_key);
         match error.kind() {
+            ErrorKind::GenerationFailed if error.billing() != Billing::Refunded => error,
             ErrorKind::GenerationFailed if !is_recorded => {
                 error.advice("the service refunds it; call again to see how to continue")
             }

@@ -70,8 +70,7 @@ fn parse(response: Response, agent_id: &str) -> Result<Agent> {
     let data = fields.object("data");
     // A record that breaks off may lack what comes last. One that is too long to be read does too.
     let is_usable = data.is_whole || response.is_too_long;
-    let named = data.id("agent_id").or(data.id("code"));
-    let named = named.unwrap_or(agent_id.into());
+    let named = Agent::id_in(&data).unwrap_or(agent_id.into());
     let Some(agent) = Agent::from_fields(data, named).filter(|_| is_usable) else {
         return Err(response.missing("the response has no status of the agent"));
     };
@@ -84,7 +83,7 @@ fn parse(response: Response, agent_id: &str) -> Result<Agent> {
 }
 
 /// A page of a gateway's says nothing about the agent.
-fn not_found(error: Error) -> Error {
+pub(crate) fn not_found(error: Error) -> Error {
     if error.code().is_none() {
         return error.what_is("no such agent, or not the service");
     }

@@ -2,9 +2,10 @@
 
 use std::{fmt, iter::FusedIterator, time::Duration};
 
+use crate::agent::{Agent, Status};
 use crate::error::{Billing, Error, ErrorKind, Facts, Result};
 use crate::text::{excerpt, human_time};
-use crate::{agent::Agent, api::Api, event::Event, generate::GenerateRequest, retry};
+use crate::{api::Api, event::Event, generate::GenerateRequest, retry};
 
 /// A last poll takes place this long before the deadline.
 const LAST_POLL: Duration = Duration::from_secs(1);
@@ -29,6 +30,7 @@ pub struct Wait {
     pub(crate) interval: Duration,
     pub(crate) timeout: Duration,
     outage: Duration,
+    pub(crate) model: Option<String>,
 }
 
 impl Default for Wait {
@@ -37,6 +39,7 @@ impl Default for Wait {
             interval: Duration::from_secs(5),
             timeout: Duration::from_secs(4 * 60 * 60),
             outage: Duration::from_secs(15 * 60),
+            model: None,
         }
     }
 }
@@ -72,6 +75,42 @@ impl Wait {
         self
     }
 
+    /// Waits for one of the agent's models, such as `essence-2`, instead of the agent: until the
+    /// agent's [`model_status`](Agent::model_status) says that this model is ready or failed,
+    /// whatever the agent's own status is.
+    ///
+    /// For a model that is added to an agent, and for agents made long ago, whose status stays
+    /// `completed` or `success`. A model that `model_status` does not name is ready once it is in
+    /// [`supported_models`](Agent::supported_models), and failed if the agent is. An agent whose
+    /// record has neither field is waited for by its own status. Default: none.
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.model = Some(model.into());
+        self
+    }
+
+    /// How a wait ends whose last poll found this agent, if it does.
+    pub(crate) fn end(&self, agent: &Agent) -> Option<End> {
+        let is_failed = agent.is_failed().then_some(End::Failed);
+        if agent.status == Status::Deleted {
+            return Some(End::Deleted);
+        }
+        let own = match agent.is_ready() {
+            true => Some(End::Ready),
+            false => is_failed,
+        };
+        let Some(model) = &self.model else {
+            return own;
+        };
+        match (agent.model_status.get(model), &agent.supported_models) {
+            (Some(status), _) if status.is_ready() => Some(End::Ready),
+            (Some(status), _) if status.is_failed() => Some(End::ModelFailed),
+            (Some(_), _) => None,
+            (None, Some(models)) if models.contains(model) => Some(End::Ready),
+            (None, None) if agent.model_status.is_empty() => own,
+            (None, _) => is_failed,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         if self.interval.is_zero() {
             let what = "the interval must be more than zero: the service asks for 5 s";
@@ -87,6 +126,16 @@ impl Wait {
         }
         error.what_is(format!("no response within {}", human_time(self.timeout)))
     }
+}
+
+/// How a wait ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Ready,
+    Failed,
+    /// The model that was waited for failed, but not the agent.
+    ModelFailed,
+    Deleted,
 }
 
 impl Api {
@@ -238,7 +287,8 @@ impl Watch {
     pub(crate) fn finish(mut self) -> Result<Agent> {
         loop {
             self.poll()?;
-            if let Some(agent) = self.last_seen.take_if(|agent| agent.is_finished()) {
+            let wait = &self.wait;
+            if let Some(agent) = self.last_seen.take_if(|agent| wait.end(agent).is_some()) {
                 return self.end(agent);
             }
         }
@@ -246,15 +296,18 @@ impl Watch {
 
     /// What a wait says whose last poll found this.
     pub(crate) fn end(&mut self, agent: Agent) -> Result<Agent> {
-        if agent.is_ready() {
+        let end = self.wait.end(&agent);
+        if end == Some(End::Ready) {
             return Ok(agent);
         }
         self.last_seen = Some(agent.clone());
-        if agent.is_failed() {
-            return Err(self.generation_failed(&agent));
-        }
-        let error = Error::new(ErrorKind::NotFound, "the agent was deleted");
-        Err(self.about_agent(error))
+        Err(match end {
+            Some(End::Deleted) => {
+                self.about_agent(Error::new(ErrorKind::NotFound, "the agent was deleted"))
+            }
+            Some(End::ModelFailed) => self.model_failed(&agent),
+            _ => self.generation_failed(&agent),
+        })
     }
 
     /// Sleeps and polls until there is a good response: what is seen last then.
@@ -370,17 +423,30 @@ impl Watch {
     }
 
     fn generation_failed(&self, agent: &Agent) -> Error {
-        let facts = Facts {
-            message: self.masked(agent.error_message.as_deref()),
-            ..Facts::default()
-        };
-        let what = match facts.message {
-            Some(_) => "the generation failed",
-            None => "the generation failed, and the service does not say why",
-        };
-        let error = Error::new(ErrorKind::GenerationFailed, what).response(facts);
-        let error = self.about_agent(error).billing_is(Billing::Refunded);
+        let error = self.failed("the generation", agent.error_message.as_deref());
+        let error = error.billing_is(Billing::Refunded);
         error.advice("the service refunds it; another try is billed again")
+    }
+
+    fn model_failed(&self, agent: &Agent) -> Error {
+        let model = self.wait.model.as_deref().unwrap_or_default();
+        let reason = agent.model_status.get(model);
+        let reason = reason.and_then(|status| status.reason.as_deref());
+        let error = self.failed(&format!("the model {model}"), reason);
+        error.advice("the agent itself did not fail; check whether the service refunds the model")
+    }
+
+    fn failed(&self, what: &str, message: Option<&str>) -> Error {
+        let message = self.masked(message);
+        let why = match message {
+            Some(_) => "",
+            None => ", and the service does not say why",
+        };
+        let error = Error::new(ErrorKind::GenerationFailed, format!("{what} failed{why}"));
+        self.about_agent(error.response(Facts {
+            message,
+            ..Facts::default()
+        }))
     }
 
     /// There is no time left, or too little for another poll.
@@ -432,6 +498,11 @@ impl Watch {
                 seen += " (the service waits for a person)";
             }
         }
+        if let Some(model) = &self.wait.model {
+            let status = agent.model_status.get(model);
+            let state = self.masked(status.map(|status| status.state.as_str()));
+            seen += &format!(", {model} {}", state.as_deref().unwrap_or("not listed"));
+        }
         if let Some(message) = self.masked(agent.error_message.as_deref()) {
             seen += &format!(", error message: {message}");
         }
@@ -464,7 +535,8 @@ impl Iterator for Watch {
         }
         let result = self.poll();
         let agent = self.last_seen.as_ref();
-        self.ended = result.is_err() || agent.is_none_or(Agent::is_finished);
+        let is_last = |agent| self.wait.end(agent).is_some();
+        self.ended = result.is_err() || agent.is_none_or(is_last);
         match result {
             Ok(()) => agent.cloned().map(Ok),
             Err(error) => Some(Err(error)),

@@ -9,7 +9,7 @@ use crate::clock::Stopwatch;
 use crate::error::{Billing, Error, ErrorKind, Result};
 use crate::generate::Generation;
 use crate::http::{LARGE_BODY, Response};
-use crate::{json, retry};
+use crate::{json, retry, status};
 
 pub(crate) const KEY_TOO_OLD: &str =
     "the idempotency key is older than 23 h, and the service may no longer know it";
@@ -181,6 +181,9 @@ impl Submission {
                 response.missing("the response names an agent in an unexpected place")
             }
             (true, None) => response.missing("the response names no agent"),
+            (false, _) if response.status == 404 && self.own_agent_id.is_some() => {
+                status::not_found(response.error())
+            }
             (false, _) => response.error(),
         };
         // In an error, the agent that the request itself named proves nothing.

@@ -106,9 +106,11 @@ impl Response {
         let word = fields.text("error");
         let code = find("code").or(word.clone().filter(|word| is_code(word)));
         let mut message = find("message").or(word.filter(|word| code.as_ref() != Some(word)));
-        let details = any("details").or(any("detail"));
+        let mut details = any("details").or(any("detail")).or(any("reason"));
         if code.is_none() && message.is_none() && details.is_none() {
             message = Some(self.body.clone());
+        } else if self.status == 402 && details.is_none() {
+            details = amounts(&error).or(amounts(&fields));
         }
         let shown = |text: Option<String>| {
             let text = text.map(|text| self.quote(&text));
@@ -129,6 +131,20 @@ impl Response {
 
 const WHICH_SECRET: &str = "secrets: www.bithuman.ai/developer/api-keys (api.bithuman.ai), \
     imaginex.bithuman.ai (public.api.bithuman.ai)";
+
+/// What a 402 says is needed, and what is there. The service does not document the names: every
+/// number counts that is not a status.
+fn amounts(fields: &Fields) -> Option<String> {
+    let mut amounts = Vec::new();
+    for name in fields.names() {
+        let value = fields.get(name).unwrap_or_default();
+        let is_number = value.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+        if is_number && !name.to_ascii_lowercase().contains("status") {
+            amounts.push(format!("{name} {value}"));
+        }
+    }
+    Some(amounts.join(", ")).filter(|amounts| !amounts.is_empty())
+}
 
 /// Whether a word is written as the service writes its codes.
 fn is_code(word: &str) -> bool {

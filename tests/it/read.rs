@@ -101,8 +101,9 @@ fn full() -> Value {
         "updated_at": "2026-08-01T09:59:15Z", "system_prompt": "p", "image_url": "https://e/i",
         "video_url": "https://e/v", "name": "n", "model_url": "https://e/m", "progress": 0.25,
         "progress_msg": "pm", "current_step": "lip_sync", "supported_models": ["essence-2", "x"],
-        "voice_id": "v", "description": "d", "nothing": null,
-        "model_status": {"essence-2": {"state": "pending", "reason": null}},
+        "model": "essence-2", "voice_id": "v", "description": "d", "language": "en",
+        "model_status": {"essence-2": {"state": "failed", "reason": "r", "since": 1}, "x": {}},
+        "nothing": null,
     })
 }
 
@@ -111,7 +112,13 @@ fn every_field_is_read_and_one_of_another_type_costs_no_other() {
     let read = asked(agent(full())).unwrap();
     assert_eq!(serde_json::to_value(&read).unwrap(), full());
     let extra: Vec<_> = read.extra.keys().collect();
-    assert_eq!(extra, ["model_status", "nothing"]);
+    assert_eq!(extra, ["nothing"]);
+    let model = &read.model_status["essence-2"];
+    assert_eq!((model.is_failed(), model.is_ready()), (true, false));
+    assert_eq!(
+        (model.reason.as_deref(), &model.extra["since"]),
+        (Some("r"), &json!(1))
+    );
 
     for (name, good) in full().as_object().unwrap() {
         if ["agent_id", "status"].contains(&&**name) || extra.contains(&name) {
@@ -130,17 +137,59 @@ fn every_field_is_read_and_one_of_another_type_costs_no_other() {
         assert_eq!(seen(&Value::Null), (false, None), "{name}");
         for other in [
             json!(true),
-            json!({"a": 1}),
+            json!({"a": {"state": "b"}}),
             json!([1]),
             json!("half"),
             json!(7.5),
         ] {
-            let is_good =
-                (good.is_number() && other.is_number()) || (good.is_string() && other.is_string());
+            let is_good = (good.is_number() && other.is_number())
+                || (good.is_string() && other.is_string())
+                || (good.is_object() && other.is_object());
             let expected = (is_good, Some(other.clone()).filter(|_| !is_good));
             assert_eq!(seen(&other), expected, "{name}");
         }
     }
+}
+
+/// The state of a model, and what is read: its state, and the rest.
+const MODELS: &str = r#"
+    {"state": "pending", "reason": null} => pending {}
+    {"state": "Ready", "reason": "r"} => Ready {"reason":"r"}
+    {"state": "queued", "eta": 9} => queued {"eta":9}
+    {"state": 7, "reason": ["r"]} =>  {"reason":["r"],"state":7}
+    {} => {}
+    "ready" => ready {}
+    null => {}
+    7 => 7 {}"#;
+
+#[test]
+fn the_state_of_a_model_is_read_whatever_is_wrong_with_it_or_another() {
+    for (model, expected) in table(MODELS) {
+        let model: Value = serde_json::from_str(model).unwrap();
+        let all = json!({"a": {"state": "ready"}, "m": model, "z": {"state": "failed"}});
+        let agent = asked(agent(json!({"status": "ready", "model_status": all}))).unwrap();
+        assert!(agent.model_status["a"].is_ready() && agent.model_status["z"].is_failed());
+        let read = &agent.model_status["m"];
+        let mut rest = serde_json::to_value(read).unwrap();
+        if !read.state.is_empty() {
+            rest.as_object_mut().unwrap().remove("state");
+        }
+        assert_eq!(format!("{} {rest}", read.state).trim(), expected);
+        let text = serde_json::to_string(&agent).unwrap();
+        assert_eq!(serde_json::from_str::<Agent>(&text).unwrap(), agent);
+    }
+}
+
+#[test]
+fn a_404_of_a_request_that_names_an_agent_is_about_that_agent() {
+    let service = Service::new([service_error(404, "NOT_FOUND")]);
+    let error = service.api().generate(&small().agent_id(ID)).unwrap_err();
+    let line = error.to_string();
+    assert!(
+        line.contains("knows no such agent (404") && !line.contains("base URL"),
+        "{line}"
+    );
+    assert_eq!(error.billing(), Billing::NotBilled);
 }
 
 /// A word and a progress, and what is read: the status, and the end if it is one.
@@ -202,6 +251,11 @@ fn a_status_with_the_code_of_another_agent_is_about_another_agent() {
     let data = json!({"status": "ready", "code": "A0"});
     let error = asked(Reply::json(200, json!({"data": data}))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedResponse);
+    let record = json!({"status": "ready", "code": ID});
+    assert_eq!(
+        serde_json::from_value::<Agent>(record).unwrap().agent_id,
+        ID
+    );
 }
 
 #[test]
@@ -255,7 +309,10 @@ const GENERATIONS: &str = r#"
     {"agent_id": "A91XMB7113", "status": null, "message": null} => {}
     {"agent_id": "A91XMB7113", "success": "yes", "more": 1} => {"more": 1}
     {"agent_id": "A91XMB7113", "status": 1, "message": ["m"]} => {"status": 1, "message": ["m"]}
-    {"data": {"agent_id": "A91XMB7113"}} => {"data": {"agent_id": "A91XMB7113"}}"#;
+    {"data": {"agent_id": "A91XMB7113"}} => {"data": {"agent_id": "A91XMB7113"}}
+    {"agent_id": "A91XMB7113", "warning": "MODEL_DEFAULT_DEPRECATED"} => {"warning": "MODEL_DEFAULT_DEPRECATED"}
+    {"agent_id": "A91XMB7113", "warnings": [{"code": "W"}]} => {"warnings": [{"code": "W"}]}
+    {"agent_id": "A91XMB7113", "data": {"warnings": ["W"]}} => {"data": {"warnings": ["W"]}}"#;
 
 #[test]
 fn a_generation_needs_only_its_id() {

@@ -18,8 +18,8 @@ use bithuman::{
 use crate::shown::{Golden, assert_golden};
 
 use crate::harness::{
-    self, Act, FakeClock, ID, Reply, Request, SECRET, Server, TempDir, act, alone_by, ms, real_api,
-    secs, service_error, small, status, unless_it_hangs,
+    self, Act, FakeClock, ID, Reply, Request, SECRET, Server, TempDir, act, agent, alone_by, ms,
+    real_api, secs, service_error, small, status, unless_it_hangs,
 };
 
 /// A service whose every response is set, and a folder for receipts.
@@ -962,6 +962,61 @@ fn an_end_that_cannot_be_written_is_no_error() {
             (&*told(&result), &*desk.read()),
             (expected, "sending K, accepted K")
         );
+    }
+}
+
+/// What a wait for a model ends with is no end of the agent: it must not make a later call pay.
+#[test]
+fn a_model_that_is_waited_for_does_not_end_the_receipt() {
+    let with = |word: &str, state: &str| {
+        let states = json!({"essence-2": {"state": state}});
+        agent(json!({"status": word, "model_status": states}))
+    };
+    let accepted = "sending K, accepted K";
+    for (before, reply, expected, after) in [
+        ("", with("ready", "ready"), "ready", ", ready K"),
+        ("", with("completed", "ready"), "ready", ""),
+        ("", with("failed", "ready"), "ready", ""),
+        (
+            "",
+            with("completed", "failed"),
+            "GenerationFailed Billed agent",
+            "",
+        ),
+        (
+            "",
+            with("failed", "failed"),
+            "GenerationFailed Billed agent",
+            ", failed K",
+        ),
+        // An agent that was ready without the model is asked for again.
+        (", ready K", with("ready", "ready"), "ready", ", ready K"),
+        (
+            ", ready K",
+            with("ready", "failed"),
+            "GenerationFailed Billed agent",
+            ", ready K",
+        ),
+    ] {
+        let desk = Desk::new();
+        desk.write(&format!("{accepted}{before}"));
+        if !before.is_empty() {
+            let text = fs::read_to_string(desk.path()).unwrap();
+            let other = r#""name":"n","supported_models":[]"#;
+            fs::write(desk.path(), text.replace(r#""name":"n""#, other)).unwrap();
+        }
+        desk.set(|state| state.polls = [reply].into());
+        let wait = Wait::new().model("essence-2");
+        let result = desk.api(false).ensure_agent(desk.path(), &small(), &wait);
+        assert_eq!(
+            (&*told(&result), &*desk.sent()),
+            (expected, "poll"),
+            "{result:?}"
+        );
+        assert_eq!(desk.read(), format!("{accepted}{after}"));
+        if let Err(error) = result {
+            assert!(!error.to_string().contains("pays for another"), "{error}");
+        }
     }
 }
 

@@ -216,6 +216,46 @@ fn a_failed_generation_says_why_and_is_refunded() {
 }
 
 #[test]
+fn a_wait_for_a_model_ends_when_that_model_is_ready_or_failed() {
+    let model = |word: &str, state: Value| {
+        let states = json!({"essence-2": state, "expression-1": {"state": "ready"}});
+        agent(json!({"status": word, "model_status": states}))
+    };
+    let pending = || model("ready", json!({"state": "pending"}));
+    let service = |replies: Vec<Reply>| Service::new(replies);
+    let wait = Wait::new().model("essence-2");
+
+    let ready = model("completed", json!({"state": "ready"}));
+    let run = service(vec![pending(), pending(), ready.clone()]);
+    assert_eq!(run.api().wait(ID, &wait).unwrap().status, Status::Completed);
+    assert_eq!(run.requests().len(), 3);
+    let run = service(vec![pending(), ready]);
+    assert_eq!(run.api().watch(ID, &wait).map(Result::unwrap).count(), 2);
+
+    let failed = model(
+        "ready",
+        json!({"state": "failed", "reason": format!("no {SECRET}")}),
+    );
+    let error = service(vec![failed]).api().wait(ID, &wait).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.billing()),
+        (GenerationFailed, Billing::Billed)
+    );
+    let line = "the model essence-2 failed: no [secret]; the agent itself did not fail";
+    assert!(error.to_string().contains(line), "{error}");
+
+    let error = service(vec![pending()]).api().wait(ID, &wait).unwrap_err();
+    let line = "not ready within 4 h (last seen: ready, essence-2 pending)";
+    assert!(error.to_string().contains(line), "{error}");
+    let other = wait.model("essence-9");
+    let error = service(vec![pending()]).api().wait(ID, &other).unwrap_err();
+    assert!(
+        error.to_string().contains("ready, essence-9 not listed)"),
+        "{error}"
+    );
+}
+
+#[test]
 fn transient_errors_are_retried_through() {
     let odd = |body: &str| Reply::new(200, body);
     let mut replies: Vec<_> = [408, 425, 429, 500, 502, 503, 504, 520, 599]

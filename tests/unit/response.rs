@@ -160,6 +160,33 @@ fn an_error_says_what_failed_and_what_to_do() {
 }
 
 #[test]
+fn a_402_says_what_is_needed_and_what_is_there() {
+    let table = [
+        (
+            r#"{"error":{"code":"X","needed":500,"left":-1.5,"httpStatus":402}}"#,
+            "needed 500, left -1.5",
+        ),
+        (
+            r#"{"error":"X","balance":7,"status_code":402,"plan":"free"}"#,
+            "balance 7",
+        ),
+        (
+            r#"{"error":{"code":"X","details":"7 of 500","balance":7}}"#,
+            "7 of 500",
+        ),
+        (r#"{"error":{"code":"X"},"status_code":402}"#, "-"),
+    ];
+    for (body, details) in table {
+        let error = response(402, &[], body).error();
+        assert_eq!(error.details().unwrap_or("-"), details);
+        assert_eq!(
+            response(400, &[], body).error().details().is_some(),
+            details == "7 of 500"
+        );
+    }
+}
+
+#[test]
 fn a_response_without_what_is_needed_is_quoted_or_says_why_it_broke_off() {
     let headers = [("x-request-id", "r1")];
     let error = response(200, &headers, " <title>Login</title> ").missing("no id");
