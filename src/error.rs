@@ -295,7 +295,8 @@ impl Error {
     /// An error of a call that creates an agent says what became of its request. An error of
     /// [`status`](crate::Api::status), [`wait`](crate::Api::wait) or [`watch`](crate::Api::watch)
     /// is about an agent that was billed when it was created; those calls are free. Of an agent that
-    /// the service does not know, it says `Unknown`.
+    /// the service does not know, it says `Unknown`. An [`upload`](crate::Api::upload) is free. An
+    /// error of [`call`](crate::Api::call) says what became of that request.
     pub fn billing(&self) -> Billing {
         self.0.billing
     }
