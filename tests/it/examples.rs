@@ -590,6 +590,7 @@ fn the_mock_server_follows_its_flags() {
             "--rate-limit needs a whole number",
         ),
         (["--slow", "0"], "--slow needs a number of seconds"),
+        (["--balance", "few"], "--balance needs a whole number"),
         (["--fail", "always"], "always"),
     ] {
         let (code, stdout, stderr) = run("mock_server", &args, &[]);
