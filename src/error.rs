@@ -295,9 +295,9 @@ impl Error {
     /// Returns whether the agent that this error is about was billed.
     ///
     /// An error of a call that creates an agent says what became of its request. An error of
-    /// [`status`](crate::Api::status), [`wait`](crate::Api::wait) or [`watch`](crate::Api::watch)
-    /// is about an agent that was billed when it was created; those calls are free. Of an agent that
-    /// the service does not know, it says `Unknown`.
+    /// [`status`](crate::Api::status), [`wait`](crate::Api::wait), [`watch`](crate::Api::watch) or
+    /// [`download`](crate::Api::download) is about an agent that was billed when it was created; those
+    /// calls are free. Of an agent that the service does not know, it says `Unknown`.
     pub fn billing(&self) -> Billing {
         self.0.billing
     }
