@@ -118,8 +118,9 @@
 //! [`Api::ensure_agent`] and [`Api::generate_once`] write a receipt: a file of JSON lines that a
 //! person can read. Its first line is on the disk before the request is sent. It has the idempotency
 //! key, the base URL and a fingerprint of each field, but neither the secret nor the media. Then
-//! come the agent's id and how the generation ended. Once the agent is ready, `ensure_agent` needs
-//! neither a secret nor the network.
+//! come the agent's id and how the generation ended: the service's record of the agent, with its
+//! prompt and its URLs, but without fields of more than 4 KiB. Once the agent is ready,
+//! `ensure_agent` needs neither a secret nor the network.
 //!
 //! ```no_run
 //! use bithuman::{Api, GenerateRequest, Wait};
@@ -131,13 +132,16 @@
 //! # Ok::<(), bithuman::Error>(())
 //! ```
 //!
-//! - Commit the receipt of a build script: do not ignore it in git. `cargo package` leaves ignored
-//!   files out and builds a copy under `target/package`. Without the receipt, every run creates and
-//!   bills an agent. The example `build-script` sends nothing from such a copy.
+//! - Commit the receipt of a build script once its agent is ready, and do not ignore it in git.
+//!   `cargo package` leaves ignored files out and builds a copy under `target/package`. Without the
+//!   receipt, every run creates and bills an agent. So does a receipt of a failed generation, in
+//!   every clone. The example `build-script` sends nothing from such a copy.
 //! - After a crash, the next call retries with the same key where the server
 //!   [honors](ApiBuilder::honors_idempotency_keys) keys and the key is younger than 23 h by the
-//!   server's clock. Otherwise the error says that the outcome is unknown: check your account, then
-//!   delete the receipt.
+//!   server's clock. Use a secret of the same account: another account does not know the key.
+//! - Otherwise the error says that the outcome is unknown. Look for a new agent in your account
+//!   ([`Api::call`] shows how). If there is one, add the line that the error shows to the receipt,
+//!   with the agent's id. If not, delete the receipt. Then call again.
 //! - After a failed generation, which the service refunds, the error says so, and the next call pays
 //!   for another try.
 //! - Processes of one computer can share a receipt: they take turns under a lock of the operating

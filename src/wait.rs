@@ -243,6 +243,8 @@ impl Api {
 #[must_use]
 pub struct Watch {
     api: Api,
+    /// The name of the call, for errors. It can be called again, for free.
+    pub(crate) call: &'static str,
     agent_id: String,
     wait: Wait,
     deadline: Duration,
@@ -269,6 +271,7 @@ impl Watch {
     pub(crate) fn new(api: &Api, agent_id: &str, wait: &Wait, deadline: Duration) -> Self {
         Watch {
             api: api.clone(),
+            call: "wait",
             agent_id: agent_id.into(),
             wait: wait.clone(),
             deadline,
@@ -346,7 +349,7 @@ impl Watch {
         if error.kind() == ErrorKind::WaitTimedOut {
             return Err(self.deadline_error());
         }
-        let error = error.call("wait");
+        let error = error.call(self.call);
         let now = self.api.shared.clock.now();
         if !self.is_transient(&error, now) {
             return Err(self.ended_by(error));
@@ -399,14 +402,15 @@ impl Watch {
 
     /// An error that ends the wait, but not the generation.
     fn ended_by(&self, error: Error) -> Error {
+        let again = format!("call {} again", self.call);
         let advice = match error.kind() {
-            ErrorKind::InvalidInput => return error.call("wait"),
+            ErrorKind::InvalidInput => return error.call(self.call),
             ErrorKind::NotFound | ErrorKind::Rejected | ErrorKind::Tls => "",
             ErrorKind::Unauthorized | ErrorKind::PlanLimit => {
-                "fix that, then call wait again, which is free"
+                &format!("fix that, then {again}, which is free")
             }
-            _ if self.last_seen.is_none() => "call wait again",
-            _ => "generation continues, call wait again",
+            _ if self.last_seen.is_none() => &again,
+            _ => &format!("generation continues, {again}"),
         };
         let is_unknown = error.http_status() == Some(404) && self.last_seen.is_none();
         let error = self.about_agent(error).and_advice(advice);
@@ -417,7 +421,10 @@ impl Watch {
     }
 
     fn about_agent(&self, error: Error) -> Error {
-        let error = error.call("wait").agent(&self.agent_id).after(self.polls);
+        let error = error
+            .call(self.call)
+            .agent(&self.agent_id)
+            .after(self.polls);
         let error = error.seen(self.last_seen.clone());
         error.repeat_is_safe(true).billing_is(Billing::Billed)
     }
@@ -457,12 +464,13 @@ impl Watch {
         } else {
             format!("not ready, and too little of {timeout} remains for another poll")
         };
+        let again = format!("call {} again", self.call);
         let advice = match &self.last_seen {
-            None => "call wait again",
+            None => again,
             Some(agent) if agent.status.is_known() && agent.error_message.is_none() => {
-                "generation continues, call wait again"
+                format!("generation continues, {again}")
             }
-            Some(_) => "check the agent, or call wait again",
+            Some(_) => format!("check the agent, or {again}"),
         };
         let error = Error::new(ErrorKind::WaitTimedOut, format!("{what} ({})", self.seen()));
         let error = self.about_agent(error).advice(advice);

@@ -327,7 +327,7 @@ fn with_a_receipt_the_same_command_pays_once() {
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
     assert!(
         stderr.contains(&format!(
-            "{receipt}: is for agent A01XMB7113, whose request has another prompt"
+            "{receipt}: is for agent A01XMB7113, created with another prompt"
         )),
         "{stderr}"
     );
@@ -451,12 +451,14 @@ fn a_batch_lists_what_failed_at_its_end() {
         .collect();
     assert_eq!(told.len(), 2, "{stderr}");
     assert!(
-        told[0]
-            .starts_with("not ready: Two [fail].: wait: agent A02XMB7113: the generation failed"),
+        told[0].starts_with(
+            "not ready: Two [fail].: ensure_agent: agent A02XMB7113: the generation failed"
+        ),
         "{stderr}"
     );
     assert!(
-        told[1].starts_with("not ready: Three.: generate: ") && told[1].contains("RATE_LIMITED"),
+        told[1].starts_with("not ready: Three.: ensure_agent: ")
+            && told[1].contains("RATE_LIMITED"),
         "{stderr}"
     );
 }
@@ -483,7 +485,7 @@ fn a_batch_ends_early_where_all_would_end_alike() {
     let (code, stdout, stderr) = run("batch", &args, &variables);
     assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
     assert!(
-        stderr.contains("not ready: a: generate: the service rejected the API secret"),
+        stderr.contains("not ready: a: ensure_agent: the service rejected the API secret"),
         "{stderr}"
     );
     assert!(stderr.ends_with(" not begun\n"), "{stderr}");
