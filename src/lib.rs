@@ -26,6 +26,7 @@
 //!   [`Api::watch`] gives every poll. [`Api::generate_and_wait`] does both with one deadline.
 //! - [`Api::generate_once`] and [`Api::ensure_agent`] do the same with a receipt: a file that
 //!   remembers what was paid for. However often they run, the agent is billed once.
+//! - [`Api::download`] puts the agent's model file on the disk, as a [`Download`] says.
 //! - [`Api::upload`] stores a media file for many requests, for free.
 //! - [`Api::call`] sends a [`Method`] and JSON to any other endpoint: the credits that are left, the
 //!   prices, the agents of the account.
@@ -182,6 +183,44 @@
 //!   that is refused. Symbolic links and bind mounts work.
 //! - An empty file is no receipt. What a crash left of a last line is dropped.
 //!
+//! # Downloads
+//!
+//! A model file has 20 to 550 MB, and is on another host: the storage. [`Api::download`] asks the
+//! service for a signed URL, and fetches the file from there. With
+//! [`if_missing`](Download::if_missing) a build script can do that at every run.
+//!
+//! ```no_run
+//! use bithuman::{Api, Download, GenerateRequest, Wait};
+//!
+//! let api = Api::from_env()?;
+//! let request = GenerateRequest::new()
+//!     .prompt("You are a friendly assistant.")
+//!     .model("essence-2");
+//! let agent = api.ensure_agent("agent.receipt", &request, &Wait::new())?;
+//! let download = Download::new().if_missing(true);
+//! let file = api.download(&agent.agent_id, "agent.imx", &download)?;
+//! println!("{} has {} bytes", file.path.display(), file.length);
+//! # Ok::<(), bithuman::Error>(())
+//! ```
+//!
+//! - The part that is there is at `<path>.part`, its note at `<path>.part.json`. The file appears at
+//!   the path when it is whole and synced to the disk.
+//! - What is there is resumed only if the storage has the same file: its strong `ETag`, its length
+//!   and the offset must be those of the note. Otherwise the download starts over. There is no
+//!   checksum of the whole file.
+//! - After a kill, the next call resumes within 256 KiB of the end. After a power failure, it resumes
+//!   at what was synced, within 16 MiB.
+//! - Calls for one path wait for each other under a lock of the operating system, also between
+//!   processes. A file system without locks works, without resuming in a later call.
+//! - A file that is not published yet, an expired URL, a connection that breaks or stalls, and a
+//!   storage that fails are retried. Ten tries in a row that bring the file no further end the call.
+//! - The proxy and `NO_PROXY` are decided for the storage's host. The certificates of
+//!   [`root_certificates_pem`](ApiBuilder::root_certificates_pem) are those for the storage too.
+//! - A storage that takes longer to begin its response than [`stall`](Download::stall) is given the
+//!   [`response_timeout`](ApiBuilder::response_timeout) from the second try on.
+//! - At a server without this endpoint, such as the 2025 API, the agent's
+//!   [`model_url`](Agent::model_url) is fetched, whatever the model.
+//!
 //! # Media files
 //!
 //! A media file is opened, checked and measured before anything is sent, then read, encoded and sent
@@ -193,11 +232,13 @@
 //! # Secrecy
 //!
 //! The secret goes into one header to one origin, over https or to localhost, unless
-//! [`allow_plain_http`](ApiBuilder::allow_plain_http) says otherwise. Redirects are not followed.
+//! [`allow_plain_http`](ApiBuilder::allow_plain_http) says otherwise. Redirects are not followed. The
+//! storage of a model file gets neither the secret nor anything else. Its signed URL is a secret as
+//! well: only its host is shown.
 //! The secret is in no error, no `Debug` and no log record at `DEBUG` or above. A server that repeats
 //! it in one of the few response headers that ureq logs at `DEBUG`, such as `Server`, is the
-//! exception. At `TRACE` the crate `ureq-proto` logs whole requests, the secret included: turn that
-//! off with the feature `release_max_level_debug` of the crate `log` in your manifest.
+//! exception. At `TRACE` the crates `ureq` and `ureq-proto` log whole requests, the secret and signed
+//! URLs included: turn that off with the feature `release_max_level_debug` of the crate `log` in your manifest.
 //!
 //! # Threads
 //!
@@ -232,6 +273,7 @@ compile_error!("the feature _tls is not for use: choose rustls, platform-verifie
 
 // From the top down: each module imports only from those below it.
 mod receipt; // generate_once, ensure_agent: once, whatever crashes
+mod download; // the model file to disk, resumed and whole
 mod wait; // wait, watch, generate_and_wait: polls until the generation ends
 mod generate; // POST /v1/agent/generate
 mod status; // GET /v1/agent/status/{agent_id}
@@ -261,6 +303,7 @@ pub use api::Api;
 pub use builder::ApiBuilder;
 #[doc(hidden)]
 pub use clock::Clock;
+pub use download::{Download, Downloaded};
 pub use error::{Billing, Error, ErrorKind, Result};
 pub use event::Event;
 pub use generate::{GenerateRequest, Generation};
