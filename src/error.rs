@@ -58,6 +58,8 @@ pub enum ErrorKind {
     ShutDown,
     /// The receipt of [`Api::generate_once`](crate::Api::generate_once) cannot be used or written.
     Receipt,
+    /// The file of [`Api::download`](crate::Api::download) cannot be written.
+    File,
 }
 
 impl ErrorKind {
@@ -294,9 +296,11 @@ impl Error {
     /// Returns whether the agent that this error is about was billed.
     ///
     /// An error of a call that creates an agent says what became of its request. An error of
-    /// [`status`](crate::Api::status), [`wait`](crate::Api::wait) or [`watch`](crate::Api::watch)
-    /// is about an agent that was billed when it was created; those calls are free. Of an agent that
-    /// the service does not know, it says `Unknown`.
+    /// [`status`](crate::Api::status), [`wait`](crate::Api::wait), [`watch`](crate::Api::watch) or
+    /// [`download`](crate::Api::download) is about an agent that was billed when it was created; those
+    /// calls are free. Of an agent that the service does not know, it says `Unknown`. An
+    /// [`upload`](crate::Api::upload) is free. An error of [`call`](crate::Api::call) says what became
+    /// of that request.
     pub fn billing(&self) -> Billing {
         self.0.billing
     }

@@ -19,6 +19,7 @@ use crate::agent::Agent;
 ///         Event::Retrying { delay, reason, .. } => {
 ///             eprintln!("{reason}; next attempt in {} s", delay.as_secs());
 ///         }
+///         Event::Downloading { received, .. } => eprintln!("{received} bytes received"),
 ///         _ => {}
 ///     }
 /// }
@@ -60,6 +61,16 @@ pub enum Event {
         delay: Duration,
         /// The error, on one line.
         reason: String,
+    },
+    /// Part of a model file was received.
+    ///
+    /// Reported at most ten times a second, and at the end. It never goes backwards: a download that
+    /// has to start over is silent until it has more than before.
+    Downloading {
+        /// The bytes of the file that are there, those of earlier calls included.
+        received: u64,
+        /// The length of the file in bytes, if the storage says it.
+        total: Option<u64>,
     },
 }
 

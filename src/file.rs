@@ -13,6 +13,9 @@ use crate::error::{Error, ErrorKind};
 /// How often a lock that another process holds is tried.
 const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
+/// As many as Linux follows.
+const MOST_LINKS: usize = 40;
+
 /// How long to wait for a lock.
 pub(crate) struct LockWait<'a> {
     pub clock: &'a dyn Clock,
@@ -84,6 +87,12 @@ impl LockedFile {
         })
     }
 
+    /// Writes over the start of the file, in one step.
+    pub fn overwrite(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(bytes)
+    }
+
     /// Cuts the file to this length, and syncs it.
     pub fn cut(&mut self, len: u64) -> io::Result<()> {
         self.file.set_len(len)?;
@@ -96,16 +105,7 @@ impl LockedFile {
 
     /// Syncs the name of the file. Not every system and file system can.
     pub fn sync_folder(&self) -> io::Result<()> {
-        if cfg!(not(unix)) {
-            return Ok(());
-        }
-        // Of a symbolic link: the folder of the file, not of the link.
-        let path = fs::canonicalize(&self.path)?;
-        let folder = File::open(path.parent().unwrap_or(&path))?;
-        match folder.sync_all() {
-            Err(error) if is_not_possible(&error) => Ok(()),
-            synced => synced,
-        }
+        sync_folder(&self.path)
     }
 
     /// Fails if the path no longer leads to this file.
@@ -114,6 +114,16 @@ impl LockedFile {
             return Err(io::Error::other("the file was deleted or replaced"));
         }
         Ok(())
+    }
+
+    /// Removes the file. A process that waits for its lock sees that it is no longer at its path.
+    pub fn remove(self) {
+        let path = self.path.clone();
+        // Windows removes no file that is open. There, one that another process opens meanwhile stays.
+        if cfg!(windows) {
+            drop(self);
+        }
+        let _ = fs::remove_file(path);
     }
 
     fn is_at_path(&self) -> bool {
@@ -197,6 +207,31 @@ pub(crate) fn check_path(path: &Path) -> Result<PathBuf, String> {
         _ => return path::absolute(path).map_err(|error| error.to_string()),
     };
     Err(what.into())
+}
+
+/// Syncs the name of a file.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    // Of a symbolic link: the folder of the file, not of the link.
+    let path = fs::canonicalize(path)?;
+    let folder = File::open(path.parent().unwrap_or(&path))?;
+    match folder.sync_all() {
+        Err(error) if is_not_possible(&error) => Ok(()),
+        synced => synced,
+    }
+}
+
+/// The path at the end of symbolic links, where there may be no file yet.
+pub(crate) fn follow_links(mut path: PathBuf) -> PathBuf {
+    for _ in 0..MOST_LINKS {
+        let Ok(link) = fs::read_link(&path) else {
+            break;
+        };
+        path = path.parent().unwrap_or(&path).join(link);
+    }
+    path
 }
 
 /// Waits for the lock.

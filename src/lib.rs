@@ -26,6 +26,10 @@
 //!   [`Api::watch`] gives every poll. [`Api::generate_and_wait`] does both with one deadline.
 //! - [`Api::generate_once`] and [`Api::ensure_agent`] do the same with a receipt: a file that
 //!   remembers what was paid for. However often they run, the agent is billed once.
+//! - [`Api::download`] puts the agent's model file on the disk, as a [`Download`] says.
+//! - [`Api::upload`] stores a media file for many requests, for free.
+//! - [`Api::call`] sends a [`Method`] and JSON to any other endpoint: the credits that are left, the
+//!   prices, the agents of the account.
 //! - [`Api::on_event`] reports what a call is doing, as an [`Event`].
 //! - [`Error`] is one line for people. [`Error::kind`] and [`Error::billing`] are for programs.
 //!
@@ -78,7 +82,35 @@
 //! - It may have been accepted, and the server
 //!   [honors](ApiBuilder::honors_idempotency_keys) keys: the same bytes go out with the same key.
 //!
-//! Everything else ends with an error whose [`Error::billing`] says what is known.
+//! Everything else ends with an error whose [`Error::billing`] says what is known. If that is
+//! [`Billing::Unknown`], [look for the agent](#looking-for-an-agent).
+//!
+//! An upload is free. Some requests that [`Api::call`] sends are billed, such as adding a model to an
+//! agent: it retries them only if they were not accepted.
+//!
+//! # Looking for an agent
+//!
+//! After an error with [`Billing::Unknown`] there may be an agent that nobody has the id of. With the
+//! current API, look among the newest ones: its record has the prompt of the request, and it was
+//! created after the request was sent.
+//!
+//! ```no_run
+//! use bithuman::{Api, Method, Result};
+//!
+//! /// `since` is the time of the request, in UTC: `2026-10-20T08:30:00`.
+//! fn find(api: &Api, prompt: &str, since: &str) -> Result<Option<String>> {
+//!     let newest = api.call(Method::Get, "/v1/agents?limit=10", None)?;
+//!     for summary in newest["data"].as_array().into_iter().flatten() {
+//!         let id = summary["agent_id"].as_str().or(summary["code"].as_str());
+//!         let agent = api.status(id.unwrap_or_default())?;
+//!         let is_new = agent.created_at.as_deref() >= Some(since);
+//!         if is_new && agent.system_prompt.as_deref() == Some(prompt) {
+//!             return Ok(Some(agent.agent_id)); // call wait with it
+//!         }
+//!     }
+//!     Ok(None)
+//! }
+//! ```
 //!
 //! # Waiting
 //!
@@ -151,22 +183,62 @@
 //!   that is refused. Symbolic links and bind mounts work.
 //! - An empty file is no receipt. What a crash left of a last line is dropped.
 //!
+//! # Downloads
+//!
+//! A model file has 20 to 550 MB, and is on another host: the storage. [`Api::download`] asks the
+//! service for a signed URL, and fetches the file from there. With
+//! [`if_missing`](Download::if_missing) a build script can do that at every run.
+//!
+//! ```no_run
+//! use bithuman::{Api, Download, GenerateRequest, Wait};
+//!
+//! let api = Api::from_env()?;
+//! let request = GenerateRequest::new()
+//!     .prompt("You are a friendly assistant.")
+//!     .model("essence-2");
+//! let agent = api.ensure_agent("agent.receipt", &request, &Wait::new())?;
+//! let download = Download::new().if_missing(true);
+//! let file = api.download(&agent.agent_id, "agent.imx", &download)?;
+//! println!("{} has {} bytes", file.path.display(), file.length);
+//! # Ok::<(), bithuman::Error>(())
+//! ```
+//!
+//! - The part that is there is at `<path>.part`, its note at `<path>.part.json`. The file appears at
+//!   the path when it is whole and synced to the disk.
+//! - What is there is resumed only if the storage has the same file: its strong `ETag`, its length
+//!   and the offset must be those of the note. Otherwise the download starts over. There is no
+//!   checksum of the whole file.
+//! - After a kill, the next call resumes within 256 KiB of the end. After a power failure, it resumes
+//!   at what was synced, within 16 MiB.
+//! - Calls for one path wait for each other under a lock of the operating system, also between
+//!   processes. A file system without locks works, without resuming in a later call.
+//! - A file that is not published yet, an expired URL, a connection that breaks or stalls, and a
+//!   storage that fails are retried. Ten tries in a row that bring the file no further end the call.
+//! - The proxy and `NO_PROXY` are decided for the storage's host. The certificates of
+//!   [`root_certificates_pem`](ApiBuilder::root_certificates_pem) are those for the storage too.
+//! - A storage that takes longer to begin its response than [`stall`](Download::stall) is given the
+//!   [`response_timeout`](ApiBuilder::response_timeout) from the second try on.
+//! - At a server without this endpoint, such as the 2025 API, the agent's
+//!   [`model_url`](Agent::model_url) is fetched, whatever the model.
+//!
 //! # Media files
 //!
 //! A media file is opened, checked and measured before anything is sent, then read, encoded and sent
 //! piece by piece: 100 MB take no more memory than 100 KB. If the file changes meanwhile, the call
-//! fails before its last byte is sent. A body over 1 MiB is preceded by one free status request, so
+//! fails before its last byte is sent. [`Api::upload`] keeps large files out of the billed request. A body over 1 MiB is preceded by one free status request, so
 //! that a wrong secret costs no upload. If a server breaks off an upload over 1 MiB, the upload is
 //! retried once.
 //!
 //! # Secrecy
 //!
 //! The secret goes into one header to one origin, over https or to localhost, unless
-//! [`allow_plain_http`](ApiBuilder::allow_plain_http) says otherwise. Redirects are not followed.
+//! [`allow_plain_http`](ApiBuilder::allow_plain_http) says otherwise. Redirects are not followed. The
+//! storage of a model file gets neither the secret nor anything else. Its signed URL is a secret as
+//! well: only its host is shown.
 //! The secret is in no error, no `Debug` and no log record at `DEBUG` or above. A server that repeats
 //! it in one of the few response headers that ureq logs at `DEBUG`, such as `Server`, is the
-//! exception. At `TRACE` the crate `ureq-proto` logs whole requests, the secret included: turn that
-//! off with the feature `release_max_level_debug` of the crate `log` in your manifest.
+//! exception. At `TRACE` the crates `ureq` and `ureq-proto` log whole requests, the secret and signed
+//! URLs included: turn that off with the feature `release_max_level_debug` of the crate `log` in your manifest.
 //!
 //! # Threads
 //!
@@ -201,6 +273,7 @@ compile_error!("the feature _tls is not for use: choose rustls, platform-verifie
 
 // From the top down: each module imports only from those below it.
 mod receipt; // generate_once, ensure_agent: once, whatever crashes
+mod download; // the model file to disk, resumed and whole
 mod wait; // wait, watch, generate_and_wait: polls until the generation ends
 mod generate; // POST /v1/agent/generate
 mod status; // GET /v1/agent/status/{agent_id}
@@ -230,6 +303,7 @@ pub use api::Api;
 pub use builder::ApiBuilder;
 #[doc(hidden)]
 pub use clock::Clock;
+pub use download::{Download, Downloaded};
 pub use error::{Billing, Error, ErrorKind, Result};
 pub use event::Event;
 pub use generate::{GenerateRequest, Generation};

@@ -36,8 +36,17 @@ impl Api {
         })
     }
 
-    /// Asks once for an agent's status, by a deadline. The error names the agent.
+    /// Asks once for an agent's status, by a deadline, and reports it.
     pub(crate) fn poll(&self, agent_id: &str, deadline: Option<Duration>) -> Result<Agent> {
+        let agent = self.ask_status(agent_id, deadline)?;
+        self.report(|| Event::Polled {
+            agent: Box::new(agent.clone()),
+        });
+        Ok(agent)
+    }
+
+    /// Asks once for an agent's status, by a deadline. The error names the agent.
+    pub(crate) fn ask_status(&self, agent_id: &str, deadline: Option<Duration>) -> Result<Agent> {
         let path = path(agent_id)?;
         let about_agent = |error: Error| match (error.kind(), error.http_status()) {
             (ErrorKind::InvalidInput, _) => error,
@@ -50,11 +59,7 @@ impl Api {
             ..Request::get(&path)
         });
         let response = sent.map_err(about_agent)?;
-        let agent = parse(response, agent_id).map_err(|error| about_agent(error).after(1))?;
-        self.report(|| Event::Polled {
-            agent: Box::new(agent.clone()),
-        });
-        Ok(agent)
+        parse(response, agent_id).map_err(|error| about_agent(error).after(1))
     }
 }
 
@@ -91,16 +96,22 @@ pub(crate) fn not_found(error: Error) -> Error {
     error.advice("check the id, and that the agent is in this account")
 }
 
-/// The path of a status request: the id is one segment, whatever is in it.
+/// The path of a status request.
 pub(crate) fn path(agent_id: &str) -> Result<String> {
+    let segment = id_segment(agent_id).map_err(|error| error.call("status"))?;
+    Ok(format!("/v1/agent/status/{segment}"))
+}
+
+/// An agent id as one segment of a path, whatever is in it.
+pub(crate) fn id_segment(agent_id: &str) -> Result<String> {
     let what: String = match agent_id {
         "" => "the agent id is empty".into(),
         "." | ".." => "the agent id is . or .., which a URL removes".into(),
         id if id.trim() != id => "the agent id has a blank at its start or end".into(),
         id => match hidden_char(id) {
             Some(c) => format!("the agent id contains {}: remove it", describe_char(c)),
-            None => return Ok(format!("/v1/agent/status/{}", path_segment(id))),
+            None => return Ok(path_segment(id)),
         },
     };
-    Err(Error::invalid(what).call("status"))
+    Err(Error::invalid(what))
 }

@@ -1,24 +1,28 @@
-//! Creates the agent of `prompt.txt`, once: whoever builds this again finds it in `agent.receipt`.
+//! Creates the agent of `prompt.txt`, once: whoever builds this again finds it in `agent.receipt`. Then
+//! downloads its model file, if it is not there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
-use bithuman::{Agent, Api, CURRENT_BASE_URL, GenerateRequest, Wait};
+use bithuman::{Api, CURRENT_BASE_URL, Download, GenerateRequest, Wait};
 
 /// Says what was paid for. Commit it: without it another agent is created.
 const RECEIPT: &str = "agent.receipt";
 
+/// The model file. Not in OUT_DIR, which cargo may empty before every run of this.
+const FILE: &str = "agent.imx";
+
 fn main() {
     // Relative to this crate, as are the paths below.
-    for path in ["build.rs", "prompt.txt", RECEIPT] {
+    for path in ["build.rs", "prompt.txt", RECEIPT, FILE] {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-env-changed=BITHUMAN_API_BASE");
     match agent() {
-        Ok(agent) => {
-            let url = agent.model_url.as_deref().unwrap_or_default();
-            println!("cargo::rustc-env=AGENT_ID={}", one_line(&agent.agent_id));
-            println!("cargo::rustc-env=AGENT_MODEL_URL={}", one_line(url));
+        Ok((id, file)) => {
+            println!("cargo::rustc-env=AGENT_ID={}", one_line(&id));
+            let file = file.display().to_string();
+            println!("cargo::rustc-env=AGENT_FILE={}", one_line(&file));
         }
         Err(message) => {
             println!("cargo::error={}", one_line(&message));
@@ -27,7 +31,8 @@ fn main() {
     }
 }
 
-fn agent() -> Result<Agent, String> {
+/// The agent's id, and its model file. A packaged copy has no file, since it may ask for nothing.
+fn agent() -> Result<(String, PathBuf), String> {
     let prompt =
         fs::read_to_string("prompt.txt").map_err(|error| format!("prompt.txt: {error}"))?;
     let request = GenerateRequest::new()
@@ -53,7 +58,13 @@ fn agent() -> Result<Agent, String> {
     let api = api.build().map_err(|error| format!("{error:?}"))?;
     // Once the receipt has the ready agent, this needs neither a secret nor the network.
     let agent = api.ensure_agent(RECEIPT, &request, &Wait::new());
-    agent.map_err(|error| format!("{error:?}"))
+    let id = agent.map_err(|error| format!("{error:?}"))?.agent_id;
+    if is_packaged() {
+        return Ok((id, PathBuf::new()));
+    }
+    // Nor does this, once the file is there. A build that was interrupted is resumed.
+    let file = api.download(&id, FILE, &Download::new().if_missing(true));
+    Ok((id, file.map_err(|error| format!("{error:?}"))?.path))
 }
 
 /// Whether this is a copy that cargo made: below `target/package`, or of a published crate.

@@ -12,10 +12,14 @@ use crate::text::human_time;
 /// What stands between a host and its proxy in the name of a peer.
 pub(super) const THROUGH: &str = " through the proxy ";
 
+pub(super) const BASE_URL_HINT: &str = " (is the base URL right?)";
+
 /// Who an exchange is with, and how long each of its phases may take.
 pub(super) struct Limits<'a> {
     /// The host, and the proxy if there is one.
     pub peer: &'a str,
+    /// What else may be wrong where the peer is not who it should be.
+    pub hint: &'static str,
     pub connect: Duration,
     /// One write, or the head of the request.
     pub write: Duration,
@@ -59,7 +63,7 @@ pub(super) fn is_before_sending(error: &ureq::Error) -> bool {
 
 pub(super) fn to_error(error: ureq::Error, limits: &Limits) -> Error {
     use ErrorKind::{Network, Tls, UnexpectedResponse};
-    let peer = limits.peer;
+    let Limits { peer, hint, .. } = limits;
     let (kind, what) = match &error {
         ureq::Error::Timeout(timeout) => return timed_out(*timeout, limits),
         ureq::Error::ConnectProxyFailed(reason) => return proxy_failed(reason, peer),
@@ -71,7 +75,7 @@ pub(super) fn to_error(error: ureq::Error, limits: &Limits) -> Error {
                 Some((_, proxy)) => {
                     format!("connection refused by the proxy {proxy} (is it right?)")
                 }
-                None => format!("connection refused by {peer} (is the base URL right?)"),
+                None => format!("connection refused by {peer}{hint}"),
             };
             return Error::new(Network, what);
         }
@@ -94,8 +98,7 @@ pub(super) fn to_error(error: ureq::Error, limits: &Limits) -> Error {
             (UnexpectedResponse, what)
         }
         ureq::Error::Protocol(_) | ureq::Error::BodyStalled => {
-            let what =
-                format!("the response from {peer} is not valid HTTP (is the base URL right?)");
+            let what = format!("the response from {peer} is not valid HTTP{hint}");
             (UnexpectedResponse, what)
         }
         _ => (Network, format!("the request to {peer} failed")),

@@ -12,7 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use bithuman::serde_json::json;
-use bithuman::{Api, Billing, Clock, Error, ErrorKind, Event, GenerateRequest, Media, Wait};
+use bithuman::{
+    Api, Billing, Clock, Download, Error, ErrorKind, Event, GenerateRequest, Media, Wait,
+};
 
 use crate::harness::*;
 use crate::hostile::{ask, ask_for, both_fail};
@@ -686,7 +688,7 @@ fn a_response_without_an_end_is_not_swallowed() {
 
 /// By how much the memory of this process grows at its peak, and what that peak is.
 #[cfg(target_os = "linux")]
-fn growth(f: impl FnOnce()) -> (usize, usize) {
+pub fn growth(f: impl FnOnce()) -> (usize, usize) {
     let peak = || {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -842,9 +844,10 @@ fn a_file_that_changes_while_it_is_sent_is_never_sent_whole() {
     }
 }
 
-/// Responds to every request with an agent that is ready.
+/// Responds to every request with an agent that is ready, and whose file is on this server.
 fn ready(c: &mut Connection) {
-    let body = json!({"agent_id": ID, "data": {"status": "ready"}});
+    let url = format!("http://{}/file", c.stream.local_addr().unwrap());
+    let body = json!({"agent_id": ID, "data": {"status": "ready", "url": url}});
     c.reply_to_all(Reply::json(200, body));
 }
 
@@ -895,6 +898,12 @@ fn call_all(url: &str, proxy: Option<&str>) {
     assert!(api.wait(ID, &Wait::new()).unwrap().is_ready());
     assert!(api.status(ID).unwrap().is_ready());
     assert_eq!(api.generate(&small()).unwrap().agent_id, ID);
+    // Through a proxy the service is not on localhost, and may not name a URL there.
+    // An ordinary user may write there.
+    let path = env::temp_dir().join(format!("bithuman-{}.imx", std::process::id()));
+    let downloaded = api.download(ID, &path, &Download::new());
+    assert_eq!(downloaded.is_ok(), proxy.is_none(), "{downloaded:?}");
+    let _ = fs::remove_file(path);
 }
 
 #[cfg(target_os = "linux")]

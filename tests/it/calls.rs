@@ -323,14 +323,12 @@ fn a_program_sees_the_price_of_its_model_gone_and_of_a_failed_agent_the_refund()
     assert_eq!((server.billed(), server.refunded()), (6, 3));
 }
 
-/// The newest agent with this prompt that was created since then, as the docs of `call` look for it.
+/// The newest agent with this prompt that was created since then, as the crate's docs look for it.
 fn find(api: &Api, prompt: &str, since: &str) -> Result<Option<String>> {
     let newest = api.call(Method::Get, "/v1/agents?limit=10", None)?;
     for summary in newest["data"].as_array().into_iter().flatten() {
-        let Some(id) = summary["agent_id"].as_str() else {
-            continue;
-        };
-        let agent = api.status(id)?;
+        let id = summary["agent_id"].as_str().or(summary["code"].as_str());
+        let agent = api.status(id.unwrap_or_default())?;
         let is_new = agent.created_at.as_deref() >= Some(since);
         if is_new && agent.system_prompt.as_deref() == Some(prompt) {
             return Ok(Some(agent.agent_id));

@@ -5,6 +5,9 @@ mod harness;
 
 mod bounded;
 mod calls;
+mod downloads;
+mod downloads_asked;
+mod downloads_crash;
 mod examples;
 mod generate_and_wait;
 mod hostile;

@@ -8,7 +8,9 @@ use std::thread;
 use bithuman::serde_json::{self, Value};
 use bithuman::{Api, Error, ErrorKind, GenerateRequest, Media, Wait};
 use server::ApiVersion::{Current, V2025};
-pub use server::{ApiVersion, ErrorShape, MockServer, SECRET, Settings};
+pub use server::{
+    ApiVersion, ErrorShape, Fetched, MockServer, SECRET, Settings, Storage, Validator,
+};
 
 use crate::harness::{FakeClock, TempFile, ms, secs};
 

@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::{env, fs};
 
 use bithuman::serde_json;
-use bithuman::{Api, ApiBuilder, Error, Event, GenerateRequest, Media, Method, Wait};
+use bithuman::{Api, ApiBuilder, Download, Error, Event, GenerateRequest, Media, Method, Wait};
 
+use crate::downloads::{Odd, broken, whole};
 use crate::harness::*;
 use crate::layout::sources;
 
@@ -316,6 +317,65 @@ fn add_waiting(golden: &mut Golden) {
     golden.add("shut down before", errors.into_iter().flatten());
 }
 
+/// What the service says to a download, and then the storage. The last of them stays.
+const DOWNLOADS: &str = r#"
+    the model has no file => 400 {"error": {"code": "MODEL_NOT_DOWNLOADABLE", "message": "No file"}}
+    the agent lacks the model => 409 {"error": {"code": "MODEL_NOT_GENERATED"}}
+    the file cannot be built => 500 {"error": {"code": "X", "reason": "DEVICE_BUILD_FAILED"}}
+    the agent was deleted => 410 {"error": {"code": "AGENT_DELETED"}}
+    no such agent => 404 {"error": {"code": "AGENT_NOT_FOUND"}}
+    a plan without downloads => 403 {"error": {"code": "PLAN_REQUIRED", "upgrade_url": "https://e/plan"}}
+    the file is not there in time => 404 {"error": {"code": "MODEL_ARTIFACT_NOT_READY"}}
+    no URL => 200 {"success": true, "data": {}}
+    another agent => 200 {"data": {"code": "A0", "url": "https://storage.test/file"}}
+    no usable URL => 200 {"data": {"url": "models/a.imx"}}
+    a URL with a user => 200 {"data": {"url": "https://user:password@storage.test/file"}}
+    a URL to plain http => 200 {"data": {"url": "http://storage.test/file?signature=1"}}
+    a redirect => 308 Moved
+    an expired URL => URL ; 403 Forbidden
+    a storage that fails => URL ; 503 Busy
+    a web page instead => URL ; 200 Log in
+    a storage that says no => URL ; 451 No"#;
+
+fn add_downloads(golden: &mut Golden) {
+    for (heading, turns) in table(DOWNLOADS) {
+        let odd = Odd::new();
+        let turn = |turn| match turn {
+            "URL" => Vec::from([odd.offer()]),
+            page if page.ends_with("Log in") => {
+                let page = reply_from(page).header("content-type", "text/html");
+                Vec::from([page.into()])
+            }
+            // Both ask again, until there were enough tries.
+            reply => Vec::from([reply_from(reply).into()]),
+        };
+        let mut turns: Vec<Does> = turns.split(" ; ").flat_map(turn).collect();
+        if heading == "an expired URL" {
+            turns = vec![turns; 10].concat();
+        }
+        golden.add(heading, odd.run(turns).result.err());
+    }
+    let odd = Odd::new();
+    golden.add(
+        "the storage breaks for ever",
+        odd.get([broken(whole(), 10), Does::Reset]).result.err(),
+    );
+    let api = odd.script.builder(false).build().unwrap();
+    let download = Download::new().timeout(ms(150));
+    let stalls = [odd.offer(), Does::Stall(Vec::new())];
+    let run = odd
+        .script
+        .run(stalls, || api.download(ID, odd.path(), &download));
+    golden.add("the time of a download runs out", run.result.err());
+    let at = |path: &str| {
+        let path = odd.dir.path(path);
+        api.download(ID, path, &Download::new()).err()
+    };
+    golden.add("a path that is a folder", at(""));
+    golden.add("a path without its folder", at("missing/agent.imx"));
+    golden.text = golden.text.replace(&odd.dir.0.display().to_string(), "DIR");
+}
+
 #[test]
 #[cfg_attr(
     not(all(target_os = "linux", feature = "rustls")),
@@ -347,9 +407,10 @@ fn every_error_says_on_one_line_what_failed_and_what_to_do() {
         let request = request().image(Media::file(path));
         golden.add("a file", local().build().unwrap().generate(&request).err());
     }
+    add_downloads(&mut golden);
     assert_golden("errors.txt", golden.text.trim_start());
     // All kinds but that of receipts, whose errors are in receipts.rs.
-    assert_eq!(golden.kinds.len(), 15, "{:?}", golden.kinds);
+    assert_eq!(golden.kinds.len(), 16, "{:?}", golden.kinds);
 }
 
 #[test]

@@ -1,13 +1,18 @@
 //! A mock server for the tests and the examples: it speaks either version of the bitHuman API on
 //! localhost and checks requests as strictly as the service does.
 
-#![allow(dead_code, reason = "each program uses only a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "each program uses only a part of it"
+)]
 
 mod account;
 mod agent;
 mod rejection;
 mod request;
 mod service;
+mod storage;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +22,7 @@ use httpmock::{HttpMockRequest, HttpMockResponse, MockServer as HttpMock};
 pub use rejection::ErrorShape;
 use request::Request;
 use service::{Response, Service};
+pub use storage::{Fetched, Storage, StorageSettings, Validator};
 
 /// The API secret that the mock server accepts.
 pub const SECRET: &str = "mock-secret";
@@ -48,6 +54,10 @@ pub struct Settings {
     pub error_shape: Option<ErrorShape>,
     /// How long a generation takes. Default: each status request advances it by one step.
     pub generation_time: Option<Duration>,
+    /// How the storage of model files behaves. Default: it has a file of 64 KiB.
+    pub storage: StorageSettings,
+    /// How many times the file of a ready agent is not there yet.
+    pub file_delay: usize,
     /// Called with the method, path and status of each request, before the response is sent.
     pub log: fn(&str),
 }
@@ -63,6 +73,11 @@ impl From<ApiVersion> for Settings {
             agent_limit: usize::MAX,
             error_shape: None,
             generation_time: None,
+            storage: StorageSettings {
+                file: Arc::new(vec![7; 64 * 1024]),
+                ..StorageSettings::default()
+            },
+            file_delay: 0,
             log: |_| (),
         }
     }
@@ -72,6 +87,7 @@ impl From<ApiVersion> for Settings {
 pub struct MockServer {
     http: HttpMock,
     service: Arc<Mutex<Service>>,
+    storage: Storage,
 }
 
 impl MockServer {
@@ -79,7 +95,8 @@ impl MockServer {
     pub fn start(settings: impl Into<Settings>) -> Self {
         let settings = settings.into();
         let log = settings.log;
-        let service = Arc::new(Mutex::new(Service::new(settings)));
+        let storage = Storage::start(settings.storage.clone());
+        let service = Arc::new(Mutex::new(Service::new(settings, storage.clone())));
         let http = HttpMock::start();
         let responder = Arc::clone(&service);
         http.mock(|_, then| {
@@ -91,7 +108,16 @@ impl MockServer {
                 to_http(&response)
             });
         });
-        MockServer { http, service }
+        MockServer {
+            http,
+            service,
+            storage,
+        }
+    }
+
+    /// Returns the storage of model files, which is on another port.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     pub fn base_url(&self) -> String {

@@ -78,6 +78,12 @@ pub fn generate_fields(request: &Request) -> Result<Map<String, Value>, Rejectio
     Ok(fields)
 }
 
+/// Returns a parameter of the query.
+pub fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    Some(pairs.find(|(key, _)| *key == name)?.1)
+}
+
 /// Checks that a generate request to the current API has no video.
 pub fn check_video(fields: &Map<String, Value>, version: ApiVersion) -> Result<(), Rejection> {
     if version == ApiVersion::V2025 || !fields.contains_key("video") {

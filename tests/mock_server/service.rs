@@ -9,7 +9,7 @@ use super::account::{self, Account, RateLimiter};
 use super::agent::{Agent, Ending, Generation};
 use super::rejection::{ErrorShape, Rejection};
 use super::request::{self, Request};
-use super::{ApiVersion, Settings};
+use super::{ApiVersion, Settings, Storage};
 
 /// How many `essence-2` agents an account creates at the same time.
 const ESSENCE_2_AT_ONCE: usize = 2;
@@ -17,6 +17,7 @@ const ESSENCE_2_AT_ONCE: usize = 2;
 /// The state of the service.
 pub struct Service {
     settings: Settings,
+    storage: Storage,
     rate_limiter: RateLimiter,
     pub account: Account,
     /// All agents, the deleted ones too, the oldest first.
@@ -24,6 +25,8 @@ pub struct Service {
     /// The first response to each idempotency key.
     first_responses: BTreeMap<String, Value>,
     uploads: usize,
+    /// How often the file of a ready agent was asked for.
+    file_requests: usize,
 }
 
 /// A response to any request.
@@ -48,14 +51,16 @@ impl Response {
 }
 
 impl Service {
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, storage: Storage) -> Self {
         Service {
+            storage,
             rate_limiter: RateLimiter::new(settings.rate_limit),
             account: Account::new(&settings),
             settings,
             agents: Vec::new(),
             first_responses: BTreeMap::new(),
             uploads: 0,
+            file_requests: 0,
         }
     }
 
@@ -85,6 +90,12 @@ impl Service {
         let body = match route {
             ("POST", ["v1", "agent", "generate"]) => return self.generate(request),
             ("GET", ["v1", "agent", "status", id]) => self.status(id)?,
+            ("GET", ["v1", "agent", _, "model", "download"]) if !is_current => {
+                return Ok(Response {
+                    status: 404,
+                    ..Response::success(json!({"error": "Not Found"}))
+                });
+            }
             // The 2025 document has no more than these two.
             _ if !is_current => return Err(no_endpoint(request)),
             ("GET", ["v1", "me"]) => self.account.me(),
@@ -97,6 +108,7 @@ impl Service {
             ("POST", ["v1", "agent", id]) => self.change_prompt(id, request)?,
             ("DELETE", ["v1", "agent", id]) => self.delete(id)?,
             ("POST", ["v1", "agent", id, "models"]) => self.add_model(id, request)?,
+            ("GET", ["v1", "agent", id, "model", "download"]) => self.download(id, request)?,
             ("POST", ["v1", "files", "upload"]) => self.upload(request)?,
             _ => return Err(no_endpoint(request)),
         };
@@ -208,11 +220,15 @@ impl Service {
     fn status(&mut self, id: &str) -> Result<Value, Rejection> {
         let version = self.settings.version;
         let agent = self.agent(id)?;
-        let data = agent.record(version);
+        let mut data = agent.record(version);
         let generations = agent.generations.values_mut();
         let refunds: Vec<u64> = generations.filter_map(Generation::advance).collect();
         for credits in refunds {
             self.account.refund(credits);
+        }
+        // A link, which the current API does not give here.
+        if version == ApiVersion::V2025 && data["status"] == "ready" {
+            data["model_url"] = json!(self.storage.public_url());
         }
         Ok(json!({"success": true, "data": data}))
     }
@@ -275,6 +291,37 @@ impl Service {
         let agent = self.agent(id)?;
         agent.generations.insert(model.to_owned(), generation);
         Ok(json!({"success": true, "agent_id": agent.id, "model": model, "status": "processing"}))
+    }
+
+    /// Names the URL of an agent's model file.
+    fn download(&mut self, id: &str, request: &Request) -> Result<Value, Rejection> {
+        let agent = self.agent(id)?;
+        let id = agent.id.clone();
+        let asked = request::parameter(&request.query, "model");
+        let model = asked.unwrap_or(&agent.model).to_owned();
+        let no_file = |status, code| {
+            let details = format!("the model is {model}");
+            Err(Rejection::new(status, code, "No file", details))
+        };
+        let Some(generation) = agent.generations.get(&model) else {
+            return no_file(409, "MODEL_NOT_GENERATED");
+        };
+        if model == "expression-1" {
+            return no_file(400, "MODEL_NOT_DOWNLOADABLE");
+        }
+        let is_ready = generation.step().status == "ready";
+        self.file_requests += usize::from(is_ready);
+        if !is_ready || self.file_requests <= self.settings.file_delay {
+            return no_file(404, "MODEL_ARTIFACT_NOT_READY");
+        }
+        let data = json!({
+            "code": id,
+            "model": model,
+            "filename": format!("{id}.imx"),
+            "url": self.storage.sign(),
+            "expires_in": 3600,
+        });
+        Ok(json!({"success": true, "data": data}))
     }
 
     fn upload(&mut self, request: &Request) -> Result<Value, Rejection> {

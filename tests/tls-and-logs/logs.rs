@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Once};
 
 use bithuman::serde_json::json;
-use bithuman::{ApiBuilder, GenerateRequest, Media, Wait};
+use bithuman::{ApiBuilder, Download, GenerateRequest, Media, Wait};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::harness::*;
@@ -78,6 +78,8 @@ fn call_all(builder: ApiBuilder) {
     let _ = api.generate(&large);
     let _ = api.wait(ID, &wait);
     let _ = api.generate_and_wait(&request(), &wait);
+    let dir = TempDir::new();
+    let _ = api.download(ID, dir.path("a.imx"), &Download::new().timeout(ms(20)));
     api.shutdown();
     let _ = api.status(ID);
 }
@@ -141,6 +143,54 @@ fn at_debug_nothing_of_the_secret_is_logged() {
             .iter()
             .any(|line| line.text.contains("service.example"))
     );
+    assert_clean(&lines);
+}
+
+/// A signed URL is a credential: at DEBUG only its host is logged, whatever the storage does.
+#[test]
+fn at_debug_nothing_of_a_signed_url_is_logged() {
+    const SIGNATURE: &str = "X-Amz-Signature=5ca1ab1e";
+    let dir = TempDir::new();
+    let file = || Reply::new(200, "0123456789").header("etag", "\"a\"");
+    let moved = |c: &Connection| {
+        let to = format!(
+            "http://{}/moved?{SIGNATURE}",
+            c.stream.local_addr().unwrap()
+        );
+        Reply::new(307, "").header("location", to)
+    };
+    let storages = [
+        act(move |c| c.reply_to_all(file())),
+        act(move |c| {
+            let moved = moved(c);
+            c.reply_to_all(moved);
+        }),
+        act(|c| c.reply_to_all(Reply::new(403, SIGNATURE))),
+        act(|c| c.all_but_the_last_byte()),
+        reply(format!("{SIGNATURE}\r\n\r\n")),
+    ];
+    let lines = logged(LevelFilter::Debug, || {
+        for storage in storages {
+            let storage = Server::new([storage]);
+            let url = format!("{}/a.imx?{SIGNATURE}", storage.url);
+            let data = json!({"code": ID, "url": url, "expires_in": 0});
+            let offer = Reply::json(200, json!({"success": true, "data": data}));
+            let service = Server::new([act(move |c| c.reply_to_all(offer.clone()))]);
+            let builder = client(&service.url).clock(service.clock.clone());
+            let api = builder.build().unwrap().on_event(|event| {
+                assert!(!format!("{event:?}").contains(SIGNATURE), "{event:?}");
+            });
+            let result = api.download(ID, dir.path("a.imx"), &Download::new());
+            if let Err(error) = &result {
+                assert!(!printed(error).contains(SIGNATURE), "{error:?}");
+            }
+        }
+    });
+    let is_request = |line: &Line| line.text.contains("/******");
+    assert!(lines.iter().any(is_request), "{lines:?}");
+    for line in &lines {
+        assert!(!line.text.contains(SIGNATURE), "{line:?}");
+    }
     assert_clean(&lines);
 }
 

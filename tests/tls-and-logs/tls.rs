@@ -4,7 +4,10 @@ use std::io::Read;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use bithuman::{Api, ApiBuilder, Billing, Error, ErrorKind, GenerateRequest, Media, Wait};
+use bithuman::serde_json;
+use bithuman::{
+    Api, ApiBuilder, Billing, Download, Error, ErrorKind, GenerateRequest, Media, Wait,
+};
 use rustls::version::{TLS12, TLS13};
 
 use crate::harness::*;
@@ -322,5 +325,44 @@ fn roots_without_a_certificate_are_refused() {
         let error = builder.build().expect_err(&text.escape_ascii().to_string());
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
         assert_says(&error, "config: root_certificates_pem ");
+    }
+}
+
+/// The storage is trusted as the service is, and a download does not end where TLS does not.
+#[test]
+fn a_model_file_comes_over_tls_and_whole() {
+    let authority = Authority::new();
+    let dir = TempDir::new();
+    for (sent, tries) in [(10, 1), (9, 2)] {
+        let count = Arc::new(Mutex::new(0));
+        let tried = count.clone();
+        let play = act(move |c| {
+            let request = c.request().unwrap();
+            assert_eq!(request.header("api-secret"), None);
+            *tried.lock().unwrap() += 1;
+            let is_first = *tried.lock().unwrap() == 1;
+            let body = &b"0123456789"[..if is_first { sent } else { 10 }];
+            let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n";
+            c.send([head.as_bytes(), body].concat());
+        });
+        let storage = Server::new([tls(authority.here(), play)]);
+        let url = format!("{}/a.imx?signature=1", https(&storage));
+        let data = serde_json::json!({"code": ID, "url": url});
+        let offer = Reply::json(200, serde_json::json!({"success": true, "data": data}));
+        let service = Server::new([act(move |c| c.reply_to_all(offer.clone()))]);
+        let builder = client(&service.url).clock(service.clock.clone());
+        let download = |builder: ApiBuilder| {
+            let path = dir.path("a.imx");
+            builder
+                .build()
+                .unwrap()
+                .download(ID, path, &Download::new())
+        };
+        let error = download(builder.clone()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Tls, "{error:?}");
+        assert!(!printed(&error).contains("signature"), "{error:?}");
+        let trusting = builder.root_certificates_pem(authority.pem());
+        assert_eq!(download(trusting).unwrap().length, 10);
+        assert_eq!(*count.lock().unwrap(), tries);
     }
 }

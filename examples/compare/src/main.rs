@@ -5,6 +5,7 @@
 //!
 //!     [clients] [--rounds N] [--build] [--no-callgrind]   every client, side by side; --build: cold builds too
 //!     upload [--rounds N]                                 a large file, beside curl with it encoded before
+//!     download [--rounds N]                               a model file to the disk, beside curl -C -
 //!     features                                            what each set of features takes
 //!     profile [CLIENT]                                    where the instructions of a poll go, with valgrind
 //! ```
@@ -14,6 +15,7 @@
 
 mod callgrind;
 mod clients;
+mod download;
 mod job;
 mod measure;
 mod media;
@@ -31,7 +33,7 @@ use table::Options;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-const USAGE: &str = "usage: [clients] [--rounds N] [--build] [--no-callgrind] | upload [--rounds N] | features | profile [CLIENT]";
+const USAGE: &str = "usage: [clients] [--rounds N] [--build] [--no-callgrind] | upload [--rounds N] | download [--rounds N] | features | profile [CLIENT]";
 
 fn main() -> ExitCode {
     let args: Vec<_> = env::args().skip(1).collect();
@@ -48,13 +50,16 @@ fn main() -> ExitCode {
 /// Tells whether every target is reached.
 fn command(args: &[&str]) -> Result<bool> {
     match *args {
-        ["upload", ref rest @ ..] => match options(rest)? {
-            Options {
-                rounds,
-                build: false,
-                callgrind: true,
-            } => upload::compare(rounds),
-            _ => Err(USAGE.into()),
+        [command @ ("upload" | "download"), ref rest @ ..] => match (command, options(rest)?) {
+            (_, Options { build: true, .. })
+            | (
+                _,
+                Options {
+                    callgrind: false, ..
+                },
+            ) => Err(USAGE.into()),
+            ("upload", options) => upload::compare(options.rounds),
+            (_, options) => download::compare(options.rounds),
         },
         ["features"] => clients::compare_features(),
         ["profile"] => callgrind::profile("ours"),

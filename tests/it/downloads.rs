@@ -1,0 +1,460 @@
+//! What a download promises: the file is whole and the right one, what is there is not fetched again,
+//! and the storage learns nothing.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bithuman::serde_json::{Value, json};
+use bithuman::{Api, ApiBuilder, Download, Downloaded, Error, ErrorKind, GenerateRequest, Wait};
+
+use crate::harness::*;
+use crate::mock_server::{self, ApiVersion, Fetched, MockServer, Settings, Storage, Validator};
+
+pub const MB: usize = 1_000_000;
+
+/// A file of this length, no two blocks of which are alike.
+pub fn content(length: usize) -> Vec<u8> {
+    let mut state = 7_u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+/// A mock server with a ready agent, and a folder for its file.
+pub struct Desk {
+    pub server: MockServer,
+    pub clock: Arc<FakeClock>,
+    pub dir: TempDir,
+    pub id: String,
+    pub file: Vec<u8>,
+}
+
+impl Desk {
+    pub fn new(length: usize) -> Self {
+        Desk::with(length, ApiVersion::Current.into())
+    }
+
+    pub fn with(length: usize, settings: Settings) -> Self {
+        let server = MockServer::start(settings);
+        let clock = FakeClock::real();
+        let file = content(length);
+        let shared = Arc::new(file.clone());
+        server.storage().change(|settings| settings.file = shared);
+        let builder = Api::builder()
+            .secret(mock_server::SECRET)
+            .base_url(server.base_url());
+        let api = builder.clock(clock.clone()).build().unwrap();
+        let request = GenerateRequest::new().prompt("p").model("essence-2");
+        let agent = api.generate_and_wait(&request, &Wait::new()).unwrap();
+        Desk {
+            server,
+            clock,
+            dir: TempDir::new(),
+            id: agent.agent_id,
+            file,
+        }
+    }
+
+    pub fn storage(&self) -> &Storage {
+        self.server.storage()
+    }
+
+    pub fn builder(&self) -> ApiBuilder {
+        Api::builder()
+            .secret(mock_server::SECRET)
+            .base_url(self.server.base_url())
+            .clock(self.clock.clone())
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path("agent.imx")
+    }
+
+    pub fn download(&self) -> Result<Downloaded, Error> {
+        self.download_as(&Download::new())
+    }
+
+    pub fn download_as(&self, download: &Download) -> Result<Downloaded, Error> {
+        let api = self.builder().build().unwrap();
+        api.download(&self.id, self.path(), download)
+    }
+
+    /// The file is there and whole, and nothing is beside it.
+    #[track_caller]
+    pub fn assert_whole(&self) {
+        assert!(fs::read(self.path()).unwrap() == self.file, "other bytes");
+        assert_eq!(self.dir.names(), ["agent.imx"]);
+    }
+
+    pub fn fetched(&self) -> Vec<Fetched> {
+        self.storage().requests()
+    }
+
+    /// Where each request to the storage began, and how many bytes it brought.
+    pub fn pieces(&self) -> Vec<(usize, usize)> {
+        let pieces = self.fetched().into_iter();
+        pieces
+            .map(|fetched| (fetched.start, fetched.sent))
+            .collect()
+    }
+
+    pub fn bytes_sent(&self) -> usize {
+        self.fetched().iter().map(|fetched| fetched.sent).sum()
+    }
+}
+
+#[test]
+fn a_file_is_downloaded_and_if_missing_leaves_it_alone() {
+    let desk = Desk::new(3 * MB);
+    let downloaded = desk.download().unwrap();
+    desk.assert_whole();
+    assert_eq!(downloaded.path, desk.path());
+    assert_eq!(downloaded.length, 3 * MB as u64);
+    assert_eq!(downloaded.fetched, 3 * MB as u64);
+    assert_eq!(downloaded.model.as_deref(), Some("essence-2"));
+    let there = desk.download_as(&Download::new().if_missing(true)).unwrap();
+    assert_eq!((there.length, there.fetched), (3 * MB as u64, 0));
+    assert_eq!(desk.fetched().len(), 1);
+    // Without it, the file is replaced.
+    fs::write(desk.path(), "old").unwrap();
+    desk.download().unwrap();
+    desk.assert_whole();
+}
+
+#[test]
+fn a_link_that_breaks_at_every_9_mb_with_expired_urls_comes_through() {
+    let desk = Desk::new(64 * MB);
+    desk.storage().change(|settings| {
+        settings.breaks_after = Some(9 * MB);
+        settings.uses = Some(2);
+    });
+    let downloaded = desk.download().unwrap();
+    desk.assert_whole();
+    assert!(downloaded.fetched as usize <= 64 * MB * 105 / 100);
+    assert!(
+        desk.bytes_sent() <= 64 * MB * 105 / 100,
+        "{:?}",
+        desk.pieces()
+    );
+    let statuses: Vec<_> = desk.fetched().iter().map(|it| it.status).collect();
+    assert_eq!(
+        statuses,
+        [200, 206, 403, 206, 206, 403, 206, 206, 403, 206, 206]
+    );
+}
+
+/// The service and the storage in one scripted server, and a folder for the file.
+pub struct Odd {
+    pub script: Script,
+    pub dir: TempDir,
+}
+
+impl Odd {
+    pub fn new() -> Self {
+        Odd {
+            script: Script::new(),
+            dir: TempDir::new(),
+        }
+    }
+
+    pub fn url(&self) -> String {
+        format!("{}/file?signature=s0", self.script.server.url)
+    }
+
+    /// The service names the URL of the file.
+    pub fn offer(&self) -> Does {
+        offer(&self.url()).into()
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path("agent.imx")
+    }
+
+    pub fn run(&self, turns: impl IntoIterator<Item = Does>) -> Run<Result<Downloaded, Error>> {
+        let api = self.script.builder(false).build().unwrap();
+        let call = || api.download(ID, self.path(), &Download::new());
+        self.script.run(turns, call)
+    }
+
+    /// As `run`, after an offer.
+    pub fn get(&self, turns: impl IntoIterator<Item = Does>) -> Run<Result<Downloaded, Error>> {
+        self.run([self.offer()].into_iter().chain(turns))
+    }
+}
+
+pub fn offer_of(data: Value) -> Reply {
+    Reply::json(200, json!({"success": true, "data": data}))
+}
+
+pub fn offer(url: &str) -> Reply {
+    offer_of(json!({"code": ID, "model": "essence-2", "url": url, "expires_in": 3600}))
+}
+
+pub const FILE: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+pub const ETAG: &str = "\"v1\"";
+
+/// The whole file.
+pub fn whole() -> Reply {
+    Reply::new(200, FILE).header("etag", ETAG)
+}
+
+/// The file from an offset on.
+pub fn rest(start: usize) -> Reply {
+    let range = format!("bytes {start}-{}/{}", FILE.len() - 1, FILE.len());
+    let reply = Reply::new(206, &FILE[start..]).header("etag", ETAG);
+    reply.header("content-range", range)
+}
+
+/// A response that breaks off after this many bytes of its body.
+pub fn broken(reply: Reply, after: usize) -> Does {
+    let cut = reply.body.len() - after;
+    let mut bytes: Vec<u8> = reply.into();
+    bytes.truncate(bytes.len() - cut);
+    Does::Reply(bytes)
+}
+
+pub fn raw(text: impl Into<Vec<u8>>) -> Does {
+    Does::Reply(text.into())
+}
+
+/// The `Range` of each request to the storage.
+pub fn ranges(requests: &[Request]) -> Vec<&str> {
+    let is_storage = |request: &&Request| request.target.starts_with("/file");
+    let requests = requests.iter().filter(is_storage);
+    requests
+        .map(|request| request.header("range").unwrap_or("all"))
+        .collect()
+}
+
+#[test]
+fn the_end_of_a_file_is_checked() {
+    let text = String::from_utf8(FILE.to_vec()).unwrap();
+    let (length, ok) = (FILE.len(), "HTTP/1.1 200 OK\r\n");
+    let chunks = format!("{ok}transfer-encoding: chunked\r\n\r\n{length:x}\r\n{text}\r\n");
+    for (response, requests) in [
+        (format!("{ok}content-length: {length}\r\n\r\n{text}"), 1),
+        (format!("{chunks}0\r\n\r\n"), 1),
+        // Whole but for its end: another try gets all of it.
+        (chunks, 2),
+        (format!("{ok}\r\n{text}"), 2),
+        (format!("{ok}connection: close\r\n\r\n{text}"), 2),
+        (
+            format!("{ok}content-length: {}\r\n\r\n{text}", length + 1),
+            2,
+        ),
+        (
+            format!("{ok}content-length: {length}\r\n\r\n{}", &text[1..]),
+            2,
+        ),
+        (format!("{ok}content-length: 0\r\n\r\n"), 2),
+        (
+            format!("{ok}transfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
+            2,
+        ),
+        (
+            format!("{ok}content-length: {length}\r\ncontent-encoding: gzip\r\n\r\n{text}"),
+            2,
+        ),
+        ("HTTP/1.1 204 No Content\r\n\r\n".into(), 2),
+        (String::new(), 2),
+    ] {
+        let odd = Odd::new();
+        let run = odd.get([raw(&*response), whole().into()]);
+        assert_eq!(run.result.unwrap().length, length as u64, "{response}");
+        assert_eq!(ranges(&run.requests).len(), requests, "{response}");
+        assert_eq!(fs::read(odd.path()).unwrap(), FILE, "{response}");
+        assert_eq!(odd.dir.names(), ["agent.imx"], "{response}");
+    }
+}
+
+#[test]
+fn a_part_is_resumed_whatever_the_storage_says_in_between() {
+    let page = Reply::new(200, "<html>Log in</html>").header("content-type", "text/html; x");
+    let long = Reply::new(206, [FILE, FILE].concat()).header("etag", ETAG);
+    let rows: [(Does, &[&str]); 9] = [
+        (Does::Reset, &["bytes=10-", "bytes=10-"]),
+        (page.into(), &["bytes=10-", "bytes=10-"]),
+        (
+            whole().header("content-range", "bytes 0-35/36").into(),
+            &["bytes=10-", "bytes=10-"],
+        ),
+        (
+            Reply::new(200, "").header("etag", ETAG).into(),
+            &["bytes=10-", "bytes=10-"],
+        ),
+        (Reply::new(503, "busy").into(), &["bytes=10-", "bytes=10-"]),
+        (
+            raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+            &["bytes=10-", "bytes=10-"],
+        ),
+        // A good part of what is missing.
+        (broken(rest(10), 5), &["bytes=10-", "bytes=15-"]),
+        (
+            Reply::new(206, &FILE[10..20])
+                .header("etag", ETAG)
+                .header("content-range", "bytes 10-19/36")
+                .into(),
+            &["bytes=10-", "bytes=20-"],
+        ),
+        // More than the file has: what came first is good.
+        (
+            long.header("content-range", "bytes 10-35/36").into(),
+            &["bytes=10-", "bytes=10-"],
+        ),
+    ];
+    for (second, expected) in rows {
+        let odd = Odd::new();
+        let case = format!("{second:?}");
+        let start: usize = expected[1][6..8].parse().unwrap();
+        let turns = [broken(whole(), 10), second, rest(start).into()];
+        let run = odd.get(turns);
+        let downloaded = run.result.unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(ranges(&run.requests)[1..], *expected, "{case}");
+        assert_eq!(fs::read(odd.path()).unwrap(), FILE, "{case}");
+        assert_eq!(downloaded.fetched, FILE.len() as u64, "{case}");
+        for request in &run.requests[2..] {
+            assert_eq!(request.header("if-range"), Some(ETAG), "{case}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_about_the_part_is_asked_for_without_a_range() {
+    let changed = Reply::new(206, &FILE[10..]).header("etag", "\"v2\"");
+    let rows: [Reply; 5] = [
+        Reply::new(416, "").header("content-range", "bytes */36"),
+        changed.header("content-range", "bytes 10-35/36"),
+        Reply::new(206, &FILE[10..]).header("content-range", "bytes 10-35/36"),
+        Reply::new(206, &FILE[9..])
+            .header("etag", ETAG)
+            .header("content-range", "bytes 9-35/36"),
+        Reply::new(206, &FILE[10..])
+            .header("etag", ETAG)
+            .header("content-range", "bytes 10-35/99"),
+    ];
+    for second in rows {
+        let odd = Odd::new();
+        let case = format!("{second:?}");
+        let run = odd.get([broken(whole(), 10), second.into(), whole().into()]);
+        run.result.unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(ranges(&run.requests), ["all", "bytes=10-", "all"], "{case}");
+        assert_eq!(fs::read(odd.path()).unwrap(), FILE, "{case}");
+        // Only the break was paused for.
+        assert_eq!(run.sleeps.len(), 1, "{case}");
+    }
+    // A 416 for ever ends.
+    let odd = Odd::new();
+    let run = odd.get([broken(whole(), 10), Reply::new(416, "").into()]);
+    let error = run.result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{error}");
+    assert!(run.requests.len() < 30, "{}", run.requests.len());
+}
+
+#[test]
+fn without_a_strong_validator_nothing_is_resumed() {
+    for validator in [Validator::Weak, Validator::Missing] {
+        let desk = Desk::new(3 * MB);
+        desk.storage().change(|settings| {
+            settings.validator = validator;
+            settings.breaks_after = Some(2 * MB);
+        });
+        let error = desk.download().unwrap_err();
+        // Each try begins at the start, and brings the file no further than the first.
+        assert_eq!(error.kind(), ErrorKind::Network, "{error}");
+        assert_eq!(desk.pieces(), [(0, 2 * MB); 10 + 1][..desk.pieces().len()]);
+        assert!((10..=11).contains(&desk.fetched().len()));
+        desk.storage()
+            .change(|settings| settings.breaks_after = None);
+        desk.download().unwrap();
+        assert_eq!(desk.fetched().last().unwrap().start, 0);
+        desk.assert_whole();
+    }
+}
+
+#[test]
+fn a_server_that_ignores_ranges_and_always_breaks_does_not_loop() {
+    let desk = Desk::new(3 * MB);
+    desk.storage().change(|settings| {
+        settings.ignores_range = true;
+        settings.breaks_after = Some(2 * MB);
+    });
+    let error = desk.download().unwrap_err();
+    assert_says(&error, "broke; call download again, which resumes");
+    assert!(desk.fetched().len() <= 11, "{:?}", desk.pieces());
+    // What is there stays for a storage that does better.
+    desk.storage().change(|settings| {
+        settings.ignores_range = false;
+        settings.breaks_after = None;
+    });
+    let downloaded = desk.download().unwrap();
+    assert_eq!(downloaded.fetched, MB as u64);
+    desk.assert_whole();
+}
+
+#[test]
+fn a_file_that_changed_starts_over_even_where_if_range_is_ignored() {
+    for ignores_if_range in [false, true] {
+        let mut desk = Desk::new(3 * MB);
+        desk.storage().change(|settings| {
+            settings.breaks_after = Some(2 * MB);
+            settings.ignores_range = true;
+        });
+        desk.download().unwrap_err();
+        desk.file[2 * MB..].fill(7);
+        desk.file[..997].fill(7);
+        let file = Arc::new(desk.file.clone());
+        desk.storage().change(|settings| {
+            settings.breaks_after = None;
+            settings.ignores_range = false;
+            settings.ignores_if_range = ignores_if_range;
+            settings.file = file;
+        });
+        let downloaded = desk.download().unwrap();
+        assert_eq!(downloaded.fetched, 3 * MB as u64);
+        desk.assert_whole();
+    }
+}
+
+#[test]
+fn a_part_of_something_else_starts_over() {
+    // Another agent, another model, another service: each leaves its part to nobody.
+    let odd = Odd::new();
+    let other = Odd::new();
+    let cut = || [broken(whole(), 10), Reply::new(451, "").into()];
+    let download = |from: &Odd, id: &str, model: Option<&str>, turns: Vec<Does>| {
+        let api = from.script.builder(false).build().unwrap();
+        let download = match model {
+            Some(model) => Download::new().model(model),
+            None => Download::new(),
+        };
+        let offer = json!({"code": id, "model": model.unwrap_or("essence-2"), "url": from.url()});
+        let turns = [Does::from(offer_of(offer))].into_iter().chain(turns);
+        let path = odd.path();
+        from.script
+            .run(turns, || api.download(id, &path, &download))
+    };
+    let rows: [(&Odd, &str, Option<&str>); 4] = [
+        (&odd, "A2", None),
+        (&odd, ID, Some("expression-2")),
+        // The same model, but another request for it.
+        (&odd, ID, Some("essence-2")),
+        (&other, ID, None),
+    ];
+    for (from, id, model) in rows {
+        let run = download(&odd, ID, None, cut().into());
+        assert_eq!(run.result.unwrap_err().kind(), ErrorKind::Rejected);
+        assert_eq!(odd.dir.names(), ["agent.imx.part", "agent.imx.part.json"]);
+        let run = download(from, id, model, vec![whole().into()]);
+        run.result.unwrap();
+        assert_eq!(ranges(&run.requests), ["all"]);
+        fs::remove_file(odd.path()).unwrap();
+    }
+    // The same again does resume.
+    download(&odd, ID, None, cut().into()).result.unwrap_err();
+    let run = download(&odd, ID, None, vec![rest(10).into()]);
+    assert_eq!(run.result.unwrap().fetched, 26);
+    assert_eq!(ranges(&run.requests), ["bytes=10-"]);
+}
