@@ -81,11 +81,11 @@ impl ApiBuilder {
         self
     }
 
-    /// Sets how long the service may take to begin its response to a generate request that was
-    /// sent.
+    /// Sets how long the service may take to begin its response to a request that was sent.
     ///
-    /// A status request waits at most 30 s of it. The upload may take this long besides what its
-    /// length takes at 32 KiB/s, and fails if the server reads nothing of it for 60 s.
+    /// A status request, and any other GET, waits at most 30 s of it. The upload may take this long
+    /// besides what its length takes at 32 KiB/s, and fails if the server reads nothing of it for
+    /// 60 s.
     /// Default: 5 min.
     pub fn response_timeout(mut self, time: Duration) -> Self {
         self.config.response_timeout = time;

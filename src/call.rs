@@ -9,31 +9,32 @@ use crate::http::{Method, Request, Response};
 use crate::{api::Api, text::describe_char};
 
 impl Api {
-    /// Sends a request to any other endpoint of the service, and returns the JSON of its response.
+    /// Sends a request to any other endpoint, and returns the JSON of the response.
     ///
-    /// The path begins with `/` and may have a query: `/v1/agents?limit=100`. It goes to the origin of
-    /// the base URL, with the secret. An empty response is `Value::Null`. Creating an agent this way is
-    /// refused, because [`generate`](Api::generate) carries an idempotency key.
+    /// The path begins with `/` and may have a query: `/v1/agents?limit=100`. It goes to the origin
+    /// of the base URL, with the secret. An empty response is `Value::Null`. Creating an agent this
+    /// way is refused, because [`generate`](Api::generate) carries an idempotency key.
     ///
     /// A GET is retried as a [`status`](Api::status) request is, up to
-    /// [`max_retries`](crate::ApiBuilder::max_retries) times: after no connection, 408, 425, 429 and 5xx.
-    /// Other methods are retried only where the service surely did not accept the request: no
+    /// [`max_retries`](crate::ApiBuilder::max_retries) times: after no connection, 408, 425, 429 and
+    /// 5xx. Other methods are retried only where the service surely did not accept the request: no
     /// connection, a broken upload, 425, 429, or a 503 with a code that the service publishes as
     /// "nothing was changed".
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) for a path that could lead elsewhere, or is not
-    /// percent-encoded. Otherwise [`Unauthorized`](ErrorKind::Unauthorized),
-    /// [`PlanLimit`](ErrorKind::PlanLimit),
+    /// [`InvalidInput`](ErrorKind::InvalidInput) for a path that could lead elsewhere or is not
+    /// percent-encoded, and for a GET with a body. Otherwise
+    /// [`Unauthorized`](ErrorKind::Unauthorized), [`PlanLimit`](ErrorKind::PlanLimit),
     /// [`InsufficientBalance`](ErrorKind::InsufficientBalance),
     /// [`NotFound`](ErrorKind::NotFound), [`Rejected`](ErrorKind::Rejected),
     /// [`RateLimited`](ErrorKind::RateLimited), [`Service`](ErrorKind::Service),
     /// [`Network`](ErrorKind::Network), [`Tls`](ErrorKind::Tls), [`Timeout`](ErrorKind::Timeout),
-    /// [`UnexpectedResponse`](ErrorKind::UnexpectedResponse), also for a response over 1 MiB, or
-    /// [`ShutDown`](ErrorKind::ShutDown). [`Error::billing`] is [`NotBilled`](Billing::NotBilled) for
-    /// GET and DELETE. For other methods it is [`Unknown`](Billing::Unknown) if the service may have
-    /// accepted the request.
+    /// [`UnexpectedResponse`](ErrorKind::UnexpectedResponse), also for more than 1 MiB, or
+    /// [`ShutDown`](ErrorKind::ShutDown).
+    ///
+    /// [`Error::billing`] is [`NotBilled`](Billing::NotBilled) for GET and DELETE. For other methods
+    /// it is [`Unknown`](Billing::Unknown) if the service may have accepted the request.
     ///
     /// # Account and prices
     ///
@@ -45,12 +46,12 @@ impl Api {
     /// let api = Api::from_env()?;
     /// let me = api.call(Method::Get, "/v1/me", None)?;
     /// let pricing = api.call(Method::Get, "/v1/pricing", None)?;
-    /// let credits = me["data"]["credit_balance"].as_f64();
-    /// let price = pricing["data"]["agent_generation"]["by_model"]["essence-2"].as_f64();
-    /// println!("{credits:?} credits are left, and an agent costs {price:?}");
+    /// let prices = &pricing["data"]["agent_generation"]["by_model"];
+    /// println!("{} credits are left", me["data"]["credit_balance"]);
+    /// println!("an agent costs {}", prices["essence-2"]);
     ///
     /// let validated = api.call(Method::Post, "/v1/validate", None)?;
-    /// println!("the secret is valid: {}", validated["valid"] == true);
+    /// println!("the secret is valid: {}", validated["valid"]);
     /// # Ok::<(), bithuman::Error>(())
     /// ```
     ///
@@ -74,37 +75,15 @@ impl Api {
     ///     }
     /// }
     /// for agent in &agents {
-    ///     if let (Some("failed"), Some(id)) = (agent["status"].as_str(), agent["agent_id"].as_str()) {
+    ///     let id = agent["agent_id"].as_str().or(agent["code"].as_str());
+    ///     if let Some(id) = id.filter(|_| agent["status"] == "failed") {
     ///         api.call(Method::Delete, &format!("/v1/agent/{id}"), None)?;
     ///     }
     /// }
     /// # Ok::<(), bithuman::Error>(())
     /// ```
     ///
-    /// # An agent of unknown outcome
-    ///
-    /// An error with [`Billing::Unknown`] says to check the account. This looks for the agent among
-    /// the newest ones: its record has the prompt of the request, and was created since then.
-    ///
-    /// ```no_run
-    /// use bithuman::{Api, Method, Result};
-    ///
-    /// /// `since` is the time of the request, such as `2026-10-20T08:30:00`.
-    /// fn find(api: &Api, prompt: &str, since: &str) -> Result<Option<String>> {
-    ///     let newest = api.call(Method::Get, "/v1/agents?limit=10", None)?;
-    ///     for summary in newest["data"].as_array().into_iter().flatten() {
-    ///         let Some(id) = summary["agent_id"].as_str() else {
-    ///             continue;
-    ///         };
-    ///         let agent = api.status(id)?;
-    ///         let is_new = agent.created_at.as_deref() >= Some(since);
-    ///         if is_new && agent.system_prompt.as_deref() == Some(prompt) {
-    ///             return Ok(Some(agent.agent_id)); // call wait with it
-    ///         }
-    ///     }
-    ///     Ok(None)
-    /// }
-    /// ```
+    /// The crate's docs [look for an agent](crate#looking-for-an-agent) of unknown outcome.
     pub fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let checked = check(method, path, body.is_some());
         checked.map_err(|what| Error::invalid(what).call("call"))?;
@@ -195,11 +174,8 @@ fn check(method: Method, path: &str, has_body: bool) -> Result<(), String> {
     for (encoded, plain) in [("%2e", "."), ("%2f", "/"), ("%5c", "/")] {
         decoded = decoded.replace(encoded, plain);
     }
-    if path.contains("//")
-        || decoded
-            .split('/')
-            .any(|segment| matches!(segment, "." | ".."))
-    {
+    let has_dots = decoded.split('/').any(|part| matches!(part, "." | ".."));
+    if has_dots || path.contains("//") {
         return Err("the path has a segment that is empty, . or ..: remove it".into());
     }
     if method == Method::Post && decoded.trim_end_matches('/') == "/v1/agent/generate" {

@@ -48,7 +48,8 @@ pub enum ErrorKind {
     Timeout,
     /// The response is not what the service documents.
     UnexpectedResponse,
-    /// The service reports that the generation failed. See [`Error::message`].
+    /// The service reports that the generation failed, or the model of
+    /// [`Wait::model`](crate::Wait::model). See [`Error::message`].
     GenerationFailed,
     /// [`Wait::timeout`](crate::Wait::timeout) expired. The generation continues if the error has
     /// an [`agent_id`](Error::agent_id).
@@ -295,9 +296,11 @@ impl Error {
     /// Returns whether the agent that this error is about was billed.
     ///
     /// An error of a call that creates an agent says what became of its request. An error of
-    /// [`status`](crate::Api::status), [`wait`](crate::Api::wait) or [`watch`](crate::Api::watch)
-    /// is about an agent that was billed when it was created; those calls are free. Of an agent that
-    /// the service does not know, it says `Unknown`.
+    /// [`status`](crate::Api::status), [`wait`](crate::Api::wait), [`watch`](crate::Api::watch) or
+    /// [`download`](crate::Api::download) is about an agent that was billed when it was created; those
+    /// calls are free. Of an agent that the service does not know, it says `Unknown`. An
+    /// [`upload`](crate::Api::upload) is free. An error of [`call`](crate::Api::call) says what became
+    /// of that request.
     pub fn billing(&self) -> Billing {
         self.0.billing
     }
@@ -346,7 +349,8 @@ impl Error {
         self.0.response.message.as_deref()
     }
 
-    /// Returns what the service adds to its message.
+    /// Returns what the service adds to its message: its reason, such as `DEVICE_BUILD_PENDING`, its
+    /// details, or the amounts of a 402.
     pub fn details(&self) -> Option<&str> {
         self.0.response.details.as_deref()
     }

@@ -58,8 +58,8 @@ impl LockedFile {
             // Another process may have replaced the file after it was opened.
             if locked.is_at_path() {
                 return match locked.names() {
-                    0 | 1 => Ok(locked),
-                    names => Err(LockError::HardLinks(names)),
+                    names if names > 1 => Err(LockError::HardLinks(names)),
+                    _ => Ok(locked),
                 };
             }
             wait.pause()?;
@@ -110,12 +110,10 @@ impl LockedFile {
 
     /// Fails if the path no longer leads to this file.
     pub fn still_at_path(&self) -> io::Result<()> {
-        match self.is_at_path() {
-            true => Ok(()),
-            false => Err(io::Error::other(
-                "the file was deleted or replaced meanwhile",
-            )),
+        if !self.is_at_path() {
+            return Err(io::Error::other("the file was deleted or replaced"));
         }
+        Ok(())
     }
 
     /// Removes the file. A process that waits for its lock sees that it is no longer at its path.
@@ -165,13 +163,19 @@ impl LockWait<'_> {
 impl LockError {
     /// Says what is wrong with the file, and what to do.
     pub fn into_error(self, kind: ErrorKind) -> Error {
-        use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+        use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
         let error = |what: String| Error::new(kind, what);
         match self {
             LockError::Open(reason) => match reason.kind() {
-                NotFound => error("its folder does not exist".into()).advice("create the folder"),
+                NotFound => error("its folder, or the target of a link, does not exist".into())
+                    .advice("create the folder"),
                 PermissionDenied | ReadOnlyFilesystem => {
-                    error(format!("cannot be written: {reason}")).advice("make it writable")
+                    error(format!("cannot be read and written: {reason}"))
+                        .advice("make that possible")
+                }
+                NotADirectory | InvalidFilename => {
+                    error(format!("cannot be opened: {reason}")).advice("choose another path")
                 }
                 _ => error(format!("cannot be opened: {reason}")).advice("fix that and try again"),
             },
@@ -184,7 +188,7 @@ impl LockError {
             ))
             .advice("remove all but one"),
             LockError::Busy => Error::new(ErrorKind::WaitTimedOut, "another process uses it")
-                .advice("call again when that process has ended"),
+                .advice("it may be sending a request; call again when it has ended"),
             LockError::ShutDown => Error::new(ErrorKind::ShutDown, "shut down"),
         }
     }

@@ -15,7 +15,7 @@ use crate::json::{self, Fields};
 use crate::text::describe_char;
 use crate::{agent::Status, api::Api, event::Event, media::Media, retry, status};
 
-pub(crate) use submission::{KEY_TOO_OLD, NOT_SENT, Submission};
+pub(crate) use submission::{KEY_TOO_OLD, NOT_SENT, Submission, accepted_line};
 
 const PATH: &str = "/v1/agent/generate";
 
@@ -287,11 +287,12 @@ impl Api {
             None => retry::mint_key(),
         };
         let body = request.body(self.shared.transport.base().is_loopback);
-        let mut body = body.map_err(|error| error.call("generate").key(&key))?;
+        let mut body = body.map_err(|error| error.call("generate"))?;
         if let Some(hook) = &self.hook {
             body.report_to(hook, &self.shared.clock);
         }
         Ok(Submission {
+            call: "generate",
             key,
             key_is_kept: request.own_key().is_some(),
             honors_keys: self.shared.honors_keys,
@@ -406,7 +407,7 @@ impl Api {
         };
         result.map_err(|error| {
             submission.add(&error);
-            error.call("generate").after(submission.attempts)
+            error.call(submission.call).after(submission.attempts)
         })
     }
 

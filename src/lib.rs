@@ -27,6 +27,9 @@
 //! - [`Api::generate_once`] and [`Api::ensure_agent`] do the same with a receipt: a file that
 //!   remembers what was paid for. However often they run, the agent is billed once.
 //! - [`Api::download`] puts the agent's model file on the disk, as a [`Download`] says.
+//! - [`Api::upload`] stores a media file for many requests, for free.
+//! - [`Api::call`] sends a [`Method`] and JSON to any other endpoint: the credits that are left, the
+//!   prices, the agents of the account.
 //! - [`Api::on_event`] reports what a call is doing, as an [`Event`].
 //! - [`Error`] is one line for people. [`Error::kind`] and [`Error::billing`] are for programs.
 //!
@@ -79,7 +82,35 @@
 //! - It may have been accepted, and the server
 //!   [honors](ApiBuilder::honors_idempotency_keys) keys: the same bytes go out with the same key.
 //!
-//! Everything else ends with an error whose [`Error::billing`] says what is known.
+//! Everything else ends with an error whose [`Error::billing`] says what is known. If that is
+//! [`Billing::Unknown`], [look for the agent](#looking-for-an-agent).
+//!
+//! An upload is free. Some requests that [`Api::call`] sends are billed, such as adding a model to an
+//! agent: it retries them only if they were not accepted.
+//!
+//! # Looking for an agent
+//!
+//! After an error with [`Billing::Unknown`] there may be an agent that nobody has the id of. With the
+//! current API, look among the newest ones: its record has the prompt of the request, and it was
+//! created after the request was sent.
+//!
+//! ```no_run
+//! use bithuman::{Api, Method, Result};
+//!
+//! /// `since` is the time of the request, in UTC: `2026-10-20T08:30:00`.
+//! fn find(api: &Api, prompt: &str, since: &str) -> Result<Option<String>> {
+//!     let newest = api.call(Method::Get, "/v1/agents?limit=10", None)?;
+//!     for summary in newest["data"].as_array().into_iter().flatten() {
+//!         let id = summary["agent_id"].as_str().or(summary["code"].as_str());
+//!         let agent = api.status(id.unwrap_or_default())?;
+//!         let is_new = agent.created_at.as_deref() >= Some(since);
+//!         if is_new && agent.system_prompt.as_deref() == Some(prompt) {
+//!             return Ok(Some(agent.agent_id)); // call wait with it
+//!         }
+//!     }
+//!     Ok(None)
+//! }
+//! ```
 //!
 //! # Waiting
 //!
@@ -118,8 +149,9 @@
 //! [`Api::ensure_agent`] and [`Api::generate_once`] write a receipt: a file of JSON lines that a
 //! person can read. Its first line is on the disk before the request is sent. It has the idempotency
 //! key, the base URL and a fingerprint of each field, but neither the secret nor the media. Then
-//! come the agent's id and how the generation ended. Once the agent is ready, `ensure_agent` needs
-//! neither a secret nor the network.
+//! come the agent's id and how the generation ended: the service's record of the agent, with its
+//! prompt and its URLs, but without fields of more than 4 KiB. Once the agent is ready,
+//! `ensure_agent` needs neither a secret nor the network.
 //!
 //! ```no_run
 //! use bithuman::{Api, GenerateRequest, Wait};
@@ -131,13 +163,16 @@
 //! # Ok::<(), bithuman::Error>(())
 //! ```
 //!
-//! - Commit the receipt of a build script: do not ignore it in git. `cargo package` leaves ignored
-//!   files out and builds a copy under `target/package`. Without the receipt, every run creates and
-//!   bills an agent. The example `build-script` sends nothing from such a copy.
+//! - Commit the receipt of a build script once its agent is ready, and do not ignore it in git.
+//!   `cargo package` leaves ignored files out and builds a copy under `target/package`. Without the
+//!   receipt, every run creates and bills an agent. So does a receipt of a failed generation, in
+//!   every clone. The example `build-script` sends nothing from such a copy.
 //! - After a crash, the next call retries with the same key where the server
 //!   [honors](ApiBuilder::honors_idempotency_keys) keys and the key is younger than 23 h by the
-//!   server's clock. Otherwise the error says that the outcome is unknown: check your account, then
-//!   delete the receipt.
+//!   server's clock. Use a secret of the same account: another account does not know the key.
+//! - Otherwise the error says that the outcome is unknown. Look for a new agent in your account
+//!   ([`Api::call`] shows how). If there is one, add the line that the error shows to the receipt,
+//!   with the agent's id. If not, delete the receipt. Then call again.
 //! - After a failed generation, which the service refunds, the error says so, and the next call pays
 //!   for another try.
 //! - Processes of one computer can share a receipt: they take turns under a lock of the operating
@@ -190,7 +225,7 @@
 //!
 //! A media file is opened, checked and measured before anything is sent, then read, encoded and sent
 //! piece by piece: 100 MB take no more memory than 100 KB. If the file changes meanwhile, the call
-//! fails before its last byte is sent. A body over 1 MiB is preceded by one free status request, so
+//! fails before its last byte is sent. [`Api::upload`] keeps large files out of the billed request. A body over 1 MiB is preceded by one free status request, so
 //! that a wrong secret costs no upload. If a server breaks off an upload over 1 MiB, the upload is
 //! retried once.
 //!

@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 use crate::text::{describe_char, hidden_char};
 use crate::url::{host_and_port, is_loopback};
 
-/// An image, a video or a voice for a [`GenerateRequest`](crate::GenerateRequest).
+/// An image, a video or a voice for a [`GenerateRequest`](crate::GenerateRequest) or an
+/// [`upload`](crate::Api::upload).
 ///
 /// A clone shares the content. `Debug` shows the kind and the length or path, never the content.
 ///

@@ -1,9 +1,10 @@
 //! `generate_once` and `ensure_agent`: an agent is created and billed once, whatever crashes. A
 //! receipt, a file of JSON lines, says what was done.
 
+mod errors;
 mod lines;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,13 +17,13 @@ use crate::file::{self, LockError, LockWait, LockedFile};
 use crate::generate::{GenerateRequest, Generation, NOT_SENT, Submission};
 use crate::retry;
 use crate::wait::{End, Wait, Watch};
-use lines::{Attempt, Call, FORMAT, Line, NO_RECEIPT, Step, decide, may_be_receipt, parse};
+use lines::{Attempt, Call, FOREIGN, FORMAT, Line, Step, decide, may_be_receipt, parse};
 
-/// No receipt is longer: a file that is, is something else.
-const LONGEST: u64 = 16 * 1024 * 1024;
+/// A longer file is not a receipt.
+const MAX_LEN: u64 = 16 * 1024 * 1024;
 
-/// How much JSON of a field of the service's is kept. Where the disk is full, the ids alone.
-const FIELD_LIMITS: [usize; 2] = [4 * 1024, 0];
+/// How much JSON of each field that the service sent is kept.
+const FIELD_LIMIT: usize = 4 * 1024;
 
 /// How long to wait for the lock before an end is written. Without it the next call polls again.
 const END_PATIENCE: Duration = Duration::from_secs(5);
@@ -31,16 +32,13 @@ impl Api {
     /// Creates an agent, **which is billed once** however often this is called and whatever crashes:
     /// the receipt, a small file, says what was done.
     ///
-    /// Before the request is sent, the receipt has its idempotency key, the base URL, the service's
-    /// time, and a fingerprint of each field (no security hash), but neither the secret nor the
-    /// media. Then:
-    ///
     /// - A later call with the same request returns the agent of the receipt, with
     ///   [`replayed`](Generation::replayed) set, and sends nothing. Media files are read to compare
     ///   them. Line ends of text do not count.
     /// - A call at the same time, in this or another process of the computer, waits until the first
-    ///   one has its agent.
-    /// - After a crash the key is sent again, if the server
+    ///   one has its agent: for as long as a generate request may take with its retries, 1 to 2 h
+    ///   with the default timeouts.
+    /// - After a crash the request is retried with the same key, if the server
     ///   [honors](crate::ApiBuilder::honors_idempotency_keys) keys and its own clock says that this
     ///   one is younger than 23 h. Otherwise the outcome is [unknown](Billing::Unknown), and nothing
     ///   is sent.
@@ -55,7 +53,8 @@ impl Api {
     ///
     /// [`Receipt`](ErrorKind::Receipt) for a receipt that cannot be locked, read or written, is for
     /// another request or base URL, has a format that a later version wrote, or has a key whose
-    /// outcome is unknown. [`WaitTimedOut`](ErrorKind::WaitTimedOut) if another process uses the
+    /// outcome is unknown. [`GenerationFailed`](ErrorKind::GenerationFailed) and
+    /// [`NotFound`](ErrorKind::NotFound) for a receipt whose agent failed or was deleted. [`WaitTimedOut`](ErrorKind::WaitTimedOut) if another process uses the
     /// receipt for longer than a generate request may take. Otherwise as
     /// [`generate`](Api::generate). [`Error::billing`] counts earlier calls with this receipt too.
     ///
@@ -75,13 +74,10 @@ impl Api {
         request: &GenerateRequest,
     ) -> Result<Generation> {
         let receipt = Receipt::new(self, "generate_once", receipt.as_ref(), None)?;
-        let (generation, end) = receipt.obtain(request)?;
+        let (generation, end) = receipt.find_or_create(request)?;
         if let Some(agent) = end {
             let ended = receipt.watch(&generation, &Wait::new()).end(agent);
-            ended.map_err(|error| {
-                let error = error.call(receipt.call);
-                receipt.after_wait(error, request, &generation, true)
-            })?;
+            ended.map_err(|error| receipt.after_wait(error, request, &generation, true))?;
         }
         Ok(generation)
     }
@@ -97,6 +93,9 @@ impl Api {
     /// Once the generation has failed, which this call reports, the next one **pays for another
     /// try**. Once the agent was deleted, no call pays until the receipt is deleted. After any other
     /// error with an [agent id](Error::agent_id) the next call continues to wait.
+    ///
+    /// With [`Wait::model`], a call asks the service unless the receipt's agent was ready with that
+    /// model. A model that failed does not end the receipt, and makes no later call pay.
     ///
     /// # Errors
     ///
@@ -119,8 +118,9 @@ impl Api {
         wait: &Wait,
     ) -> Result<Agent> {
         let receipt = Receipt::new(self, "ensure_agent", receipt.as_ref(), Some(wait))?;
-        wait.check().map_err(|error| receipt.unread(error))?;
-        let (generation, end) = receipt.obtain(request)?;
+        wait.check()
+            .map_err(|error| receipt.unread(error.call(receipt.call)))?;
+        let (generation, end) = receipt.find_or_create(request)?;
         let mut watch = receipt.watch(&generation, wait);
         let (result, is_recorded) = match end {
             // An agent that was ready may have been given another model since.
@@ -133,8 +133,10 @@ impl Api {
                 }
                 let result = watch.finish();
                 let seen = result.as_ref().map_or_else(Error::last_seen, Some);
-                // A model that is ready pays for no other agent, whatever the agent's own word.
-                let seen = seen.filter(|agent| result.is_err() || !agent.is_failed());
+                // After a failed end the next call pays: only where this one says that it is refunded.
+                let is_refunded = |error: &Error| error.billing() == Billing::Refunded;
+                let is_refunded = result.as_ref().is_err_and(is_refunded);
+                let seen = seen.filter(|agent| !agent.is_failed() || is_refunded);
                 let is_recorded = seen.is_some_and(|agent| receipt.record(&generation, agent));
                 (result, is_recorded)
             }
@@ -143,8 +145,8 @@ impl Api {
     }
 }
 
-/// An agent, and its end if that is known.
-type Obtained = (Generation, Option<Agent>);
+/// An agent, and how its generation ended if that is known.
+type Found = (Generation, Option<Agent>);
 
 /// A receipt in use by one call.
 struct Receipt<'a> {
@@ -173,46 +175,56 @@ impl<'a> Receipt<'a> {
         Ok(receipt)
     }
 
-    /// Returns the agent as found, or after sending.
-    fn obtain(&self, request: &GenerateRequest) -> Result<Obtained> {
-        let unread = |error| self.unread(error);
-        let mut submission = self.api.prepare(request).map_err(unread)?;
-        submission.receipt = Some(self.path.clone());
-        let mut call = self.asks(request, &mut submission).map_err(unread)?;
-        if let Some(obtained) = self.obtain_unlocked(&mut call)? {
-            return Ok(obtained);
+    /// Returns the agent of the receipt, or else creates it.
+    fn find_or_create(&self, request: &GenerateRequest) -> Result<Found> {
+        let (submission, mut call) = match self.prepare(request) {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(self.unread(error.call(self.call))),
+        };
+        let last = self.read_unlocked()?;
+        if let Some(last) = &last {
+            if last.has_failed() {
+                call.failed_before = Some(last.key.clone());
+            }
+            // Of a finished receipt no other process changes anything.
+            match decide(Some(last), &call) {
+                Step::Return(generation, end) if end.is_some() || self.wait.is_none() => {
+                    return Ok((generation, end));
+                }
+                Step::Refuse(what) if !last.is_pending() => return Err(self.error(what)),
+                _ => {}
+            }
         }
         let file = self.lock(&submission)?;
-        self.obtain_locked(file, submission, call)
+        self.find_or_send(file, submission, call)
     }
 
-    /// Returns what a finished receipt has, which no process changes any more.
-    fn obtain_unlocked(&self, call: &mut Call) -> Result<Option<Obtained>> {
-        let bytes = self.read_unlocked();
-        if !may_be_receipt(&bytes) {
-            return Err(self.error(NO_RECEIPT).billing_is(Billing::Unknown));
-        }
-        let Some(last) = parse(&bytes).ok().and_then(|lines| lines.last) else {
-            return Ok(None);
+    fn prepare(&self, request: &GenerateRequest) -> Result<(Submission, Call)> {
+        let mut submission = self.api.prepare(request)?;
+        submission.call = self.call;
+        submission.receipt = Some(self.path.clone());
+        let call = Call {
+            wanted: Attempt {
+                format: FORMAT,
+                base_url: self.api.shared.transport.base().url.clone(),
+                key: submission.key.clone(),
+                request: body::fingerprints(request.fields(), &mut submission.body)?,
+                ..Attempt::default()
+            },
+            has_own_key: request.own_key().is_some(),
+            honored: self.api.shared.honors_keys,
+            ..Call::default()
         };
-        if last.has_failed() {
-            call.failed_before = Some(last.key.clone());
-        }
-        match decide(Some(&last), call) {
-            Step::Return(generation, end) if end.is_some() || self.wait.is_none() => {
-                Ok(Some((generation, end)))
-            }
-            Step::Refuse(what) if !last.is_pending() => Err(self.error(what)),
-            _ => Ok(None),
-        }
+        Ok((submission, call))
     }
 
-    fn obtain_locked(
+    /// Decides under the lock.
+    fn find_or_send(
         &self,
         mut file: LockedFile,
         mut submission: Submission,
         mut call: Call,
-    ) -> Result<Obtained> {
+    ) -> Result<Found> {
         let last = self.read(&mut file)?;
         let mut billing = Billing::NotBilled;
         if let Some(found) = last.as_ref()
@@ -234,39 +246,34 @@ impl<'a> Receipt<'a> {
                     return self.send(file, submission, None);
                 }
                 Step::Refuse(what) => return Err(self.error(what).billing_is(billing)),
+                Step::NotNow(why) => {
+                    let error = Error::new(ErrorKind::UnexpectedResponse, why);
+                    return Err(submission.error(self.named(error)));
+                }
                 Step::Unknown(why) => {
                     submission.key_is_kept = false;
                     let error = self.error(format!("{NOT_SENT}{why}"));
-                    return Err(submission.error(error).call(self.call));
+                    return Err(submission.error(error));
                 }
             }
         }
     }
 
-    fn asks(&self, request: &GenerateRequest, submission: &mut Submission) -> Result<Call> {
-        let wanted = Attempt {
-            format: FORMAT,
-            base_url: self.api.shared.transport.base().url.clone(),
-            key: submission.key.clone(),
-            request: body::fingerprints(request.fields(), &mut submission.body)?,
-            ..Attempt::default()
-        };
-        Ok(Call {
-            wanted,
-            has_own_key: request.own_key().is_some(),
-            honored: self.api.shared.honors_keys,
-            ..Call::default()
-        })
+    /// What can be read without the lock. On Windows another process's lock forbids it.
+    fn bytes(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let file = File::open(&self.path)?;
+        file.take(MAX_LEN).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
-    /// What can be read now. On Windows another process's lock forbids it.
-    fn read_unlocked(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        if let Ok(file) = File::open(&self.path) {
-            // What was read before an error says enough, or else it is read under the lock.
-            let _ = file.take(LONGEST).read_to_end(&mut bytes);
+    /// What is wrong with a file that may be a receipt is found again, and reported, under the lock.
+    fn read_unlocked(&self) -> Result<Option<Attempt>> {
+        let bytes = self.bytes().unwrap_or_default();
+        if !may_be_receipt(&bytes) {
+            return Err(self.error(FOREIGN).billing_is(Billing::Unknown));
         }
-        bytes
+        Ok(parse(&bytes).ok().and_then(|lines| lines.last))
     }
 
     fn lock(&self, submission: &Submission) -> Result<LockedFile> {
@@ -276,11 +283,11 @@ impl<'a> Receipt<'a> {
             Err(error) => error,
         };
         let others_may_send = matches!(error, LockError::Busy | LockError::ShutDown);
-        let mut error = self.unread(self.named(error.into_error(ErrorKind::Receipt)));
-        if others_may_send {
-            error = error.billing_is(Billing::Unknown);
+        let error = self.unread(self.named(error.into_error(ErrorKind::Receipt)));
+        match others_may_send {
+            true => Err(error.billing_is(Billing::Unknown)),
+            false => Err(error),
         }
-        Err(error)
     }
 
     /// Waits for at most this long, and not beyond the deadline.
@@ -294,16 +301,15 @@ impl<'a> Receipt<'a> {
         }
     }
 
-    /// Reads the last attempt, and cuts the file after its last whole line: no new line joins a
-    /// torn one.
+    /// Reads the last attempt, and cuts the file after its last whole line: what is appended must
+    /// not continue a torn line.
     fn read(&self, file: &mut LockedFile) -> Result<Option<Attempt>> {
         let unknown = |what| self.error(what).billing_is(Billing::Unknown);
         let cannot_read = |reason| unknown(format!("cannot be read and repaired: {reason}"));
-        let bytes = file.read(LONGEST).map_err(cannot_read)?;
-        if bytes.len() as u64 == LONGEST {
-            return Err(unknown(
-                "is too long to be a receipt; choose another path".into(),
-            ));
+        let bytes = file.read(MAX_LEN).map_err(cannot_read)?;
+        if bytes.len() as u64 == MAX_LEN {
+            let what = "is too long to be a receipt; choose another path";
+            return Err(unknown(what.into()));
         }
         let parsed = parse(&bytes).map_err(unknown)?;
         if parsed.len < bytes.len() as u64 {
@@ -317,7 +323,6 @@ impl<'a> Receipt<'a> {
 
     /// Makes the free request that comes before the first POST.
     fn ask_time(&self, call: &mut Call, submission: &mut Submission) -> Result<()> {
-        submission.stopwatch = self.api.stopwatch();
         call.has_asked = true;
         match self.api.preflight(self.deadline) {
             Ok(response) => {
@@ -342,21 +347,18 @@ impl<'a> Receipt<'a> {
         mut file: LockedFile,
         mut submission: Submission,
         attempt: Option<Attempt>,
-    ) -> Result<Obtained> {
-        let cannot_write = |submission: &Submission, reason: io::Error| {
-            let error = self.error(format!("cannot be written: {reason}"));
-            let error = error.advice("fix that and call again");
-            submission.error(error).call(self.call)
-        };
-        let start = file.len().map_err(|e| cannot_write(&submission, e))?;
-        let sending = attempt.map(Line::Sending);
-        let result = match write(&mut file, sending.as_ref()).and_then(|()| file.sync_folder()) {
+    ) -> Result<Found> {
+        let start = file.len();
+        let sent = match write_sending(&mut file, attempt) {
             Ok(()) => self.submit(&mut file, &mut submission),
-            Err(reason) => Err(cannot_write(&submission, reason)),
+            Err(reason) => {
+                let error = self.error(format!("cannot be written: {reason}"));
+                Err(submission.error(error.advice("fix that and call again")))
+            }
         };
-        let error = match result {
+        let error = match sent {
             Ok(generation) => {
-                let written = write(&mut file, Some(&Line::Accepted(generation.clone())));
+                let written = write(&mut file, &Line::Accepted(generation.clone()));
                 // Others need not wait for the caller's function.
                 drop(file);
                 self.api.report_accepted(&generation);
@@ -367,13 +369,17 @@ impl<'a> Receipt<'a> {
             }
             Err(error) => self.about_time(error),
         };
-        // Never by removing the file: another process may wait for its lock.
-        if error.billing() == Billing::NotBilled && file.cut(start).is_err() {
-            let path = self.path.display();
-            let advice = format!("the receipt {path} could not be restored: delete it");
-            return Err(error.and_advice(&advice));
+        if error.billing() != Billing::NotBilled {
+            return Err(error);
         }
-        Err(error)
+        // Never by removing the file: another process may wait for its lock.
+        match start.and_then(|start| file.cut(start)) {
+            Ok(()) => Err(error),
+            Err(_) => Err(error.and_advice(&format!(
+                "the receipt {} could not be restored: delete it",
+                self.path.display()
+            ))),
+        }
     }
 
     /// As [`Api::submit`]. The agent that an error names is written down before the next attempt:
@@ -387,7 +393,7 @@ impl<'a> Receipt<'a> {
             };
             if let Some(line) = Line::named_by(&error, &submission.key) {
                 // The error has the agent, whether this succeeds or not.
-                let _ = write(file, Some(&line));
+                let _ = write(file, &line);
             }
             if !self.api.is_retried(submission, &error, self.deadline) {
                 return Err(submission.error(error));
@@ -412,101 +418,42 @@ impl<'a> Receipt<'a> {
             return false;
         }
         let agent = agent.clone();
-        last.end.is_some() || write(&mut file, Some(&Line::Ended { key, agent })).is_ok()
+        last.end.is_some() || write(&mut file, &Line::Ended { key, agent }).is_ok()
     }
 
     fn watch(&self, generation: &Generation, wait: &Wait) -> Watch {
         let deadline = self.deadline.unwrap_or(Duration::MAX);
-        Watch::new(self.api, &generation.agent_id, wait, deadline)
+        let mut watch = Watch::new(self.api, &generation.agent_id, wait, deadline);
+        watch.call = self.call;
+        watch
     }
 }
 
-/// The errors of a receipt.
-impl Receipt<'_> {
-    fn error(&self, what: impl Into<String>) -> Error {
-        self.named(Error::new(ErrorKind::Receipt, what))
+/// Writes the first line of an attempt, if it is a new one. The key and the name of the file are on
+/// the disk before it is sent.
+fn write_sending(file: &mut LockedFile, attempt: Option<Attempt>) -> io::Result<()> {
+    match attempt {
+        Some(attempt) => write(file, &Line::Sending(attempt))?,
+        None => sync(file)?,
     }
+    file.sync_folder()
+}
 
-    fn named(&self, error: Error) -> Error {
-        let path = self.path.display();
-        error
-            .within(format!("receipt {path}").trim())
-            .call(self.call)
-    }
+/// Appends a line and syncs the file. On a full disk the line has the ids alone.
+fn write(file: &mut LockedFile, line: &Line) -> io::Result<()> {
+    append(file, line, FIELD_LIMIT).or_else(|_| append(file, line, 0))?;
+    sync(file)
+}
 
-    /// An error before the receipt was read under its lock. If there is something in it, a request
-    /// may have been sent.
-    fn unread(&self, error: Error) -> Error {
-        use io::ErrorKind::{NotADirectory, NotFound};
-        match fs::metadata(&self.path) {
-            Ok(metadata) if metadata.len() == 0 => error,
-            // Nothing is there. Of what cannot be looked at, that is not known.
-            Err(reason) if matches!(reason.kind(), NotFound | NotADirectory) => error,
-            _ => error.billing_is(Billing::Unknown),
-        }
-    }
-
-    /// Says which time ran out, in an error of a request.
-    fn about_time(&self, error: Error) -> Error {
-        match self.wait {
-            Some(wait) => wait.name_timeout(error),
-            None => error,
-        }
-    }
-
-    fn not_recorded(&self, generation: &Generation, reason: &io::Error) -> Error {
-        let what = format!("the agent was accepted and billed, but cannot be recorded: {reason}");
-        self.error(what)
-            .billing_is(Billing::Billed)
-            .repeat_is_safe(false)
-            .agent(&generation.agent_id)
-            .key(&generation.idempotency_key)
-            .advice("call wait with this agent")
-    }
-
-    /// Adds to an error of a wait what the receipt means for it.
-    fn after_wait(
-        &self,
-        error: Error,
-        request: &GenerateRequest,
-        generation: &Generation,
-        is_recorded: bool,
-    ) -> Error {
-        let error = error.paid_for(generation);
-        let is_own_key = request.own_key() == Some(&generation.idempotency_key);
-        match error.kind() {
-            ErrorKind::GenerationFailed if error.billing() != Billing::Refunded => error,
-            ErrorKind::GenerationFailed if !is_recorded => {
-                error.advice("the service refunds it; call again to see how to continue")
-            }
-            ErrorKind::GenerationFailed if is_own_key => error.advice(
-                "the service refunds it; another try, which is billed, needs another idempotency key",
-            ),
-            ErrorKind::GenerationFailed => {
-                error.advice("the service refunds it; the same call again pays for another try")
-            }
-            ErrorKind::NotFound => error.and_advice(&format!(
-                "delete the receipt {} to pay for another agent",
-                self.path.display()
-            )),
-            _ => error,
-        }
+fn append(file: &mut LockedFile, line: &Line, limit: usize) -> io::Result<()> {
+    match line.text(limit) {
+        Some(text) => file.append(&text),
+        None => Err(io::Error::other("the line cannot be read back")),
     }
 }
 
-/// Appends a line, the whole or else the ids alone, and syncs the file. Fails too if the file is no
-/// longer the one at its path.
-fn write(file: &mut LockedFile, line: Option<&Line>) -> io::Result<()> {
-    let mut written = Ok(());
-    if let Some(line) = line {
-        written = Err(io::Error::other("the line cannot be read back"));
-        for most in FIELD_LIMITS {
-            if let (Err(_), Some(text)) = (&written, line.text(most)) {
-                written = file.append(&text);
-            }
-        }
-    }
-    written?;
+/// Fails too if the file is no longer the one at its path.
+fn sync(file: &LockedFile) -> io::Result<()> {
     file.sync()?;
     file.still_at_path()
 }

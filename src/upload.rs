@@ -9,30 +9,31 @@ use crate::media::{Media, Source};
 const PATH: &str = "/v1/files/upload";
 
 impl Api {
-    /// Uploads a media file to the service's storage, and returns its URL (current API). It is free.
+    /// Uploads a media file to the service's storage, and returns its URL (current API).
     ///
-    /// The URL serves as the `image` or `audio` of any number of requests, as [`Media::url`]. Upload
-    /// first in two cases, and otherwise put [`Media::file`] into the request:
+    /// This is free. The URL serves as the `image` or `audio` of any number of requests, as a
+    /// [`Media::url`]. Upload first in two cases, and otherwise put [`Media::file`] into the request:
     ///
     /// - Many requests use one media file. It is uploaded once.
     /// - The file is large or the connection is bad. The billed request is then small, and a broken
-    ///   upload, whatever broke it, is retried here without any doubt about what was billed.
+    ///   upload leaves no doubt about what was billed.
     ///
-    /// The file is read and encoded while it is sent. Of a [`Media::url`], which the service fetches
-    /// itself, only the URL is sent, and `file_name` is not. The service documents a limit of 10 MB
-    /// for an image, 25 MB for audio and 100 MB for video, and not how long it keeps a file.
+    /// The file is read and encoded while it is sent. A [`Media::url`] is fetched by the service
+    /// itself: only the URL is sent, without `file_name`. The service documents a limit of 10 MB for
+    /// an image, 25 MB for audio and 100 MB for video. It does not document how long it keeps a file.
     ///
     /// Transient errors (no connection, 408, 425, 429, 5xx) are retried up to
     /// [`max_retries`](crate::ApiBuilder::max_retries) times. A body over 1 MiB is preceded by a free
-    /// status request, so that a wrong secret costs no upload, and if its upload breaks, it is retried
+    /// status request, so that a wrong secret costs no upload. If its upload breaks, it is retried
     /// once.
     ///
     /// # Errors
     ///
     /// [`InvalidInput`](ErrorKind::InvalidInput) for what cannot be sent.
-    /// [`NotFound`](ErrorKind::NotFound) for a server without uploads, such as that of the 2025 API.
-    /// Otherwise [`Unauthorized`](ErrorKind::Unauthorized), [`PlanLimit`](ErrorKind::PlanLimit),
-    /// [`RateLimited`](ErrorKind::RateLimited), [`Rejected`](ErrorKind::Rejected),
+    /// [`NotFound`](ErrorKind::NotFound) for a server without uploads, such as the 2025 API's.
+    /// [`Rejected`](ErrorKind::Rejected) for a file that the service does not accept, or where it has
+    /// retired uploads. Otherwise [`Unauthorized`](ErrorKind::Unauthorized),
+    /// [`PlanLimit`](ErrorKind::PlanLimit), [`RateLimited`](ErrorKind::RateLimited),
     /// [`Service`](ErrorKind::Service), [`Network`](ErrorKind::Network), [`Tls`](ErrorKind::Tls),
     /// [`Timeout`](ErrorKind::Timeout), [`UnexpectedResponse`](ErrorKind::UnexpectedResponse) or
     /// [`ShutDown`](ErrorKind::ShutDown).

@@ -338,11 +338,11 @@ fn write_error(error: Error, part: &Part) -> Error {
     let error = error.within(&format!("file {}", part.path.display()));
     let error = error.advice("fix that, then call download again");
     match part.note.total {
-        Some(total) => {
-            let missing = human_size(total.saturating_sub(part.offset));
+        Some(total) if total > part.offset => {
+            let missing = human_size(total - part.offset);
             error.and(&format!("; {missing} of {} are missing", human_size(total)))
         }
-        None => error,
+        _ => error,
     }
 }
 

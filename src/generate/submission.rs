@@ -3,6 +3,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use serde_json::{Value, json};
+
 use crate::acceptance::{Attempt, acceptance};
 use crate::body::Body;
 use crate::clock::Stopwatch;
@@ -19,6 +21,8 @@ pub(crate) const NOT_SENT: &str = "nothing was sent, since ";
 
 /// A generate request that is ready to be sent, and what is known after each attempt.
 pub(crate) struct Submission {
+    /// The name of the call, for errors.
+    pub call: &'static str,
     pub key: String,
     /// The same call again would use the same key.
     pub key_is_kept: bool,
@@ -62,12 +66,13 @@ impl Submission {
     /// Notes what an attempt came to.
     pub fn add(&mut self, error: &Error) {
         self.attempts += error.attempts();
-        // A later attempt says nothing of an earlier one that may have been accepted.
+        // A later attempt says nothing of an earlier one that may have been accepted, and an agent
+        // that a refusal names is not one that this request created.
         if error.billing() != Billing::NotBilled {
             self.billing = error.billing();
-        }
-        if self.seen_agent_id.is_none() {
-            self.seen_agent_id = error.agent_id().map(String::from);
+            if self.seen_agent_id.is_none() {
+                self.seen_agent_id = error.agent_id().map(String::from);
+            }
         }
         if self.body.broke_off() && self.body.len() > LARGE_BODY {
             self.broken_uploads += 1;
@@ -99,14 +104,18 @@ impl Submission {
             Billing::NotBilled => !is_too_large,
             _ => self.key_is_good(),
         };
-        let mut error = error.call("generate").key(&self.key).billing_is(billing);
+        let mut error = error.call(self.call).key(&self.key).billing_is(billing);
         error = error.repeat_is_safe(!is_final && is_safe);
         if let Some(id) = &self.seen_agent_id {
             error = error.agent(id);
         }
         let advice = match billing {
             Billing::Billed => {
-                return error.advice("the agent was accepted and billed: call wait");
+                let next = match self.receipt {
+                    Some(_) => &format!("{} again, which is free", self.call),
+                    None => "wait",
+                };
+                return error.advice(format!("the agent was accepted and billed: call {next}"));
             }
             Billing::Unknown => &self.what_to_check(kind, is_final),
             _ if is_too_large => "not billed, try smaller media files",
@@ -121,19 +130,8 @@ impl Submission {
     fn what_to_check(&self, kind: ErrorKind, is_final: bool) -> String {
         let may_help = self.key_is_good() && !is_final && kind != ErrorKind::Rejected;
         let todo = match (&self.receipt, &self.seen_agent_id) {
-            (Some(_), _) if may_help => {
-                "the same call again sends the same idempotency key, which is billed once".into()
-            }
-            (Some(path), Some(_)) => format!(
-                "call wait with this agent, which is free, or delete the receipt {} to pay for \
-                 another",
-                path.display()
-            ),
-            (Some(path), None) => format!(
-                "if your account has a new agent, call wait with its id, else delete the receipt {} \
-                 and call again",
-                path.display()
-            ),
+            (Some(_), _) if may_help => self.same_key_again(kind),
+            (Some(path), id) => self.complete_receipt(&path.display().to_string(), id.as_deref()),
             (None, Some(_)) => "check this agent before retrying".into(),
             (None, None) if is_final => "check your account for a new agent".into(),
             (None, None) => format!(
@@ -144,6 +142,29 @@ impl Submission {
         };
         let which = if self.was_sent { "an earlier" } else { "the" };
         format!("{which} request may have been accepted and billed; {todo}")
+    }
+
+    fn same_key_again(&self, kind: ErrorKind) -> String {
+        // Another account does not know the key.
+        let how = match kind {
+            ErrorKind::Unauthorized => " with a secret of the same account",
+            _ => "",
+        };
+        let call = self.call;
+        format!("call {call} again{how}: it sends the same idempotency key, which is billed once")
+    }
+
+    fn complete_receipt(&self, path: &str, agent_id: Option<&str>) -> String {
+        let has_it = match agent_id {
+            Some(_) => "this agent",
+            None => "a new agent",
+        };
+        let line = accepted_line(agent_id.unwrap_or("ID"), &self.key);
+        let call = self.call;
+        format!(
+            "if your account has {has_it}, add the line {line} to the receipt {path}, else delete \
+             that; then call {call} again"
+        )
     }
 
     /// Reads the response.
@@ -192,4 +213,9 @@ impl Submission {
         }
         Err(error.billing_is(billing).repeat_is_safe(!is_final))
     }
+}
+
+/// The line with which a receipt has an agent.
+pub(crate) fn accepted_line(agent_id: &str, key: &str) -> Value {
+    json!({"accepted": {"agent_id": agent_id, "idempotency_key": key}})
 }

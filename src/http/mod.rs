@@ -342,3 +342,7 @@ fn user_agent(setting: &Setting) -> Result<&str> {
         false => Err(setting.error("contains a character that no header can carry")),
     }
 }
+
+#[cfg(test)]
+#[path = "../../tests/unit/http.rs"]
+mod tests;

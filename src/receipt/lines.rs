@@ -15,8 +15,8 @@ use crate::retry;
 /// The format that this version writes, and the newest that it reads.
 pub(super) const FORMAT: u64 = 1;
 
-/// What a record keeps however short it must be.
-const KEPT: &str = "agent_id idempotency_key replayed status progress";
+/// The fields of a record that are always kept.
+const ALWAYS_KEPT: &str = "agent_id idempotency_key replayed status progress";
 
 /// A line: JSON, with the key that it is about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,19 +42,23 @@ impl Line {
     /// What an error of a request with this key says, if it names an agent.
     pub fn named_by(error: &Error, key: &str) -> Option<Self> {
         let (agent_id, key) = (error.agent_id()?.into(), key.into());
-        Some(match error.billing() {
-            Billing::Billed => Line::Accepted(Generation::named(agent_id, key)),
-            _ => Line::Named { key, agent_id },
-        })
+        match error.billing() {
+            Billing::Billed => Some(Line::Accepted(Generation::named(agent_id, key))),
+            // A refused request created no agent.
+            Billing::NotBilled => None,
+            _ => Some(Line::Named { key, agent_id }),
+        }
     }
 
-    /// Its text, if that can be read back. Fields of the service's with more JSON are left out.
-    pub fn text(&self, most: usize) -> Option<Vec<u8>> {
+    /// Its text, if that can be read back. A field that the service sent with more JSON than the
+    /// limit is left out.
+    pub fn text(&self, limit: usize) -> Option<Vec<u8>> {
         let mut line = serde_json::to_value(self).ok()?;
         for record in ["/accepted", "/ended/agent"] {
             if let Some(Value::Object(fields)) = line.pointer_mut(record) {
                 fields.retain(|name, value| {
-                    KEPT.split(' ').any(|kept| kept == name) || value.to_string().len() <= most
+                    ALWAYS_KEPT.split(' ').any(|kept| kept == name)
+                        || value.to_string().len() <= limit
                 });
             }
         }
@@ -96,13 +100,15 @@ impl Attempt {
                 self.accepted.get_or_insert(generation);
             }
             Line::Ended { key, agent } if key == self.key && agent.is_finished() => {
+                let accepted = || Generation::named(agent.agent_id.clone(), key);
+                self.accepted.get_or_insert_with(accepted);
                 self.end.get_or_insert(agent);
             }
             _ => {}
         }
     }
 
-    /// What became of its request is unknown.
+    /// The outcome of its request is unknown.
     pub fn is_pending(&self) -> bool {
         self.accepted.is_none()
     }
@@ -116,7 +122,8 @@ impl Attempt {
         let (old, new) = (&self.request, &call.wanted.request);
         let mut others = Vec::new();
         if self.base_url != call.wanted.base_url {
-            others.push(format!("base URL ({})", self.base_url));
+            let (old, new) = (&self.base_url, &call.wanted.base_url);
+            others.push(format!("base URL ({old}, now {new})"));
         }
         if call.has_own_key && call.wanted.key != self.key && !self.has_failed() {
             others.push("idempotency key".into());
@@ -129,47 +136,54 @@ impl Attempt {
         if others.is_empty() {
             return None;
         }
-        let others = others.join(", ");
-        let (of, then) = match (&self.accepted, &self.named) {
+        let (subject, advice) = match (&self.accepted, &self.named) {
             (Some(accepted), _) => (
-                format!(
-                    "is for agent {}, whose request has another",
-                    accepted.agent_id
-                ),
+                format!("agent {}, created", accepted.agent_id),
                 "delete this one to pay for another agent",
             ),
             (None, Some(id)) => (
-                format!("is for a request that may have created agent {id}, with another"),
-                "check that agent and delete this one",
+                format!("a request that may have created agent {id},"),
+                "check that agent before you delete this one",
             ),
             (None, None) => (
-                "is for a request that may have been billed, with another".into(),
-                "check your account and delete this one",
+                "a request that may have been billed,".into(),
+                "check your account before you delete this one",
             ),
         };
+        let others = others.join(", ");
         Some(format!(
-            "{of} {others}; restore that, use another receipt, or {then}"
+            "is for {subject} with another {others}; change that back, use another receipt, or \
+             {advice}"
         ))
     }
 
     /// What to do about the key of an earlier call. Its age is that on the service's clock.
     fn retry(&self, call: &Call) -> Step {
         let time = |date: &Option<String>| retry::parse_date(date.as_ref()?);
-        match (time(&self.date), time(&call.wanted.date)) {
+        let sent = match time(&self.date) {
             _ if !call.honored => {
-                Step::Unknown("the server is not known to honor idempotency keys")
+                return Step::Unknown("the server is not known to honor idempotency keys");
             }
-            (None, _) => Step::Unknown("the receipt has no time of the service's clock"),
-            _ if !call.has_asked => Step::AskTime,
-            (_, None) => Step::Unknown("the response of the service has no usable Date"),
-            (Some(sent), Some(now)) => match now.checked_sub(sent) {
-                None => Step::Unknown("the service's clock was set back"),
-                Some(age) if retry::is_safe(true, true, age) => Step::Retry(age),
-                Some(_) => Step::Unknown(KEY_TOO_OLD),
-            },
+            None => return Step::Unknown("the receipt has no time of the service's clock"),
+            Some(_) if !call.has_asked => return Step::AskTime,
+            Some(sent) => sent,
+        };
+        let Some(now) = time(&call.wanted.date) else {
+            return Step::NotNow("the response of the service has no usable Date");
+        };
+        if now.saturating_add(CLOCK_SKEW) < sent {
+            return Step::NotNow("the service's clock is behind the time in the receipt");
+        }
+        let age = now.saturating_sub(sent);
+        match retry::is_safe(true, true, age) {
+            true => Step::Retry(age),
+            false => Step::Unknown(KEY_TOO_OLD),
         }
     }
 }
+
+/// The clocks of the servers behind one address may differ by this much.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// What a file says.
 #[derive(Debug, Default, PartialEq)]
@@ -199,19 +213,21 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Lines, String> {
         match (parse_line(text)?, &mut parsed.last) {
             (Line::Sending(attempt), last) if !is_torn => *last = Some(attempt),
             (line, Some(last)) if !is_torn => last.add(line),
-            _ => return Err("is damaged, a line is torn or missing: restore it, or check your account and delete it".into()),
+            _ => return Err(DAMAGED.into()),
         }
         parsed.len = at;
         parsed.is_ended = line.ends_with(b"\n");
     }
-    match parsed.last.is_none() && !bytes.is_empty() {
-        true => Err(NO_RECEIPT.into()),
-        false => Ok(parsed),
+    if parsed.last.is_none() && is_torn {
+        return Err(DAMAGED.into());
     }
+    Ok(parsed)
 }
 
-pub(super) const NO_RECEIPT: &str = "is not a receipt, or damaged; choose another path, or check \
-    your account and delete it";
+const DAMAGED: &str = "is damaged, a line is torn or missing; restore it, or check your account \
+    before you delete it";
+
+pub(super) const FOREIGN: &str = "is another program's file; choose another path";
 
 /// Whether a file begins as a receipt, or as one whose first line is being written.
 pub(super) fn may_be_receipt(bytes: &[u8]) -> bool {
@@ -226,7 +242,7 @@ fn parse_line(text: &[u8]) -> Result<Line, String> {
         Some(newer) if newer > FORMAT => Err(format!(
             "has format {newer}, which a later version of bithuman wrote; update bithuman"
         )),
-        _ => serde_json::from_slice(text).map_err(|_| NO_RECEIPT.into()),
+        _ => serde_json::from_slice(text).map_err(|_| DAMAGED.into()),
     }
 }
 
@@ -257,30 +273,32 @@ pub(super) enum Step {
     Retry(Duration),
     /// The receipt is for another request.
     Refuse(String),
-    /// What became of an earlier call is unknown, and for this reason stays so.
+    /// The key of an earlier call cannot be retried now, for this reason.
+    NotNow(&'static str),
+    /// The outcome of an earlier call is unknown, and for this reason stays so.
     Unknown(&'static str),
 }
 
 /// Decides what follows from the last attempt of a receipt.
 pub(super) fn decide(last: Option<&Attempt>, call: &Call) -> Step {
     let is_time_known = call.has_asked || !call.honored;
-    let begin = if is_time_known {
+    let first_step = if is_time_known {
         Step::Send
     } else {
         Step::AskTime
     };
     let Some(last) = last else {
-        return begin;
+        return first_step;
     };
     if let Some(what) = last.refusal(call) {
         return Step::Refuse(what);
     }
-    // A failure that this call is the first to see is told before another attempt is paid for.
-    let is_told = call.failed_before.as_ref() == Some(&last.key);
+    // A failure that this call is the first to see is reported before another attempt is paid for.
+    let is_reported = call.failed_before.as_ref() == Some(&last.key);
     let is_same_key = call.has_own_key && call.wanted.key == last.key;
     match &last.accepted {
         None => last.retry(call),
-        Some(_) if last.has_failed() && is_told && !is_same_key => begin,
+        Some(_) if last.has_failed() && is_reported && !is_same_key => first_step,
         Some(generation) => {
             let mut generation = generation.clone();
             generation.replayed = true;

@@ -1,6 +1,6 @@
 //! Every other endpoint: what a call sends and returns, what is retried, and what is billed.
 
-use bithuman::ErrorKind::{self as Kind, *};
+use bithuman::ErrorKind::*;
 use bithuman::serde_json::{self, Value, json};
 use bithuman::{Api, Billing, Error, GenerateRequest, Media, Method, Result, Wait};
 
@@ -115,197 +115,87 @@ fn a_response_is_json_or_nothing_and_everything_else_is_an_error() {
     }
 }
 
-fn cut(length: &str) -> Does {
-    let head = format!("HTTP/1.1 200 OK\r\n{length}\r\n\r\n");
-    Does::Reply((head + "{\"a\": ").into_bytes())
+/// What the service does to a request: a status and its code, a page, or no whole response.
+pub fn does(text: &str) -> Does {
+    let ok = |header: &str, body: &str| format!("HTTP/1.1 200 OK\r\n{header}\r\n\r\n{body}");
+    let bytes = match text {
+        "resets" => return Does::Reset,
+        "stalls" => return Does::Stall(Vec::new()),
+        "cut before the body" => ok("content-length: 9", ""),
+        "cut in the body" => ok("content-length: 9", "{\"a\": "),
+        "cut without a length" => ok("connection: close", "{\"a\": "),
+        _ => {
+            let (status, code) = text.split_once(' ').unwrap();
+            let reply = match (status.parse().unwrap(), code) {
+                (status, "page") => gateway(status),
+                (200, code) => Reply::json(200, json!({"success": false, "error": code})),
+                (status, code) => service_error(status, code),
+            };
+            return reply.into();
+        }
+    };
+    Does::Reply(bytes.into())
 }
+
+/// What the service does => the kind, which methods are retried, and what a POST knows of its bill.
+const OUTCOMES: &str = "
+    400 MISSING_PARAM => Rejected none NotBilled
+    401 UNAUTHORIZED => Unauthorized none NotBilled
+    402 INSUFFICIENT_BALANCE => InsufficientBalance none NotBilled
+    403 PLAN_REQUIRED => PlanLimit none NotBilled
+    404 NOT_FOUND => NotFound none NotBilled
+    409 AGENT_NOT_READY => Rejected none NotBilled
+    410 AGENT_DELETED => NotFound none NotBilled
+    422 MODEL_PREREQUISITE_MISSING => Rejected none NotBilled
+    307 page => Rejected none NotBilled
+    408 page => Service GET Unknown
+    425 page => Service all NotBilled
+    429 RATE_LIMITED => RateLimited all NotBilled
+    500 INTERNAL_ERROR => Service GET Unknown
+    502 page => Service GET Unknown
+    503 page => Service GET Unknown
+    503 SERVICE_UNAVAILABLE => Service all NotBilled
+    503 ETIMEDOUT => Service GET Unknown
+    504 UPSTREAM_TIMEOUT => Service GET Unknown
+    200 RATE_LIMITED => RateLimited all NotBilled
+    200 INTERNAL_ERROR => Service GET Unknown
+    200 page => UnexpectedResponse none Unknown
+    cut before the body => Network GET Unknown
+    cut in the body => Network GET Unknown
+    cut without a length => UnexpectedResponse GET Unknown
+    resets => Network GET Unknown
+    stalls => Timeout GET Unknown";
 
 #[test]
 fn a_get_is_retried_as_a_status_is_and_another_method_only_where_it_was_not_accepted() {
     let script = Script::new();
-    let says_no = |code| Reply::json(200, json!({"success": false, "error": code}));
-    // The kind, whether a GET is retried, and whether another method is and so was not billed; of
-    // what is never retried, whether it may have been billed.
-    let rows: Vec<(Does, Kind, bool, bool, Billing)> = vec![
-        (
-            service_error(400, "MISSING_PARAM").into(),
-            Rejected,
-            false,
-            false,
-            Billing::NotBilled,
-        ),
-        (
-            service_error(401, "UNAUTHORIZED").into(),
-            Unauthorized,
-            false,
-            false,
-            Billing::NotBilled,
-        ),
-        (
-            service_error(402, "INSUFFICIENT_BALANCE").into(),
-            InsufficientBalance,
-            false,
-            false,
-            Billing::NotBilled,
-        ),
-        (
-            service_error(403, "PLAN_REQUIRED").into(),
-            PlanLimit,
-            false,
-            false,
-            Billing::NotBilled,
-        ),
-        (
-            service_error(404, "NOT_FOUND").into(),
-            NotFound,
-            false,
-            false,
-            Billing::NotBilled,
-        ),
-        (
-            Reply::new(307, "").into(),
-            Rejected,
-            false,
-            false,
-            Billing::NotBilled,
-        ),
-        (
-            Reply::new(408, "").into(),
-            Kind::Service,
-            true,
-            false,
-            Billing::Unknown,
-        ),
-        (
-            Reply::new(425, "").into(),
-            Kind::Service,
-            true,
-            true,
-            Billing::NotBilled,
-        ),
-        (
-            service_error(429, "RATE_LIMITED").into(),
-            RateLimited,
-            true,
-            true,
-            Billing::NotBilled,
-        ),
-        (
-            service_error(500, "INTERNAL_ERROR").into(),
-            Kind::Service,
-            true,
-            false,
-            Billing::Unknown,
-        ),
-        (
-            gateway(502).into(),
-            Kind::Service,
-            true,
-            false,
-            Billing::Unknown,
-        ),
-        (
-            gateway(503).into(),
-            Kind::Service,
-            true,
-            false,
-            Billing::Unknown,
-        ),
-        (
-            service_error(503, "SERVICE_UNAVAILABLE").into(),
-            Kind::Service,
-            true,
-            true,
-            Billing::NotBilled,
-        ),
-        (
-            service_error(503, "ETIMEDOUT").into(),
-            Kind::Service,
-            true,
-            false,
-            Billing::Unknown,
-        ),
-        (
-            says_no("RATE_LIMITED").into(),
-            RateLimited,
-            true,
-            true,
-            Billing::NotBilled,
-        ),
-        (
-            says_no("INTERNAL_ERROR").into(),
-            Kind::Service,
-            true,
-            false,
-            Billing::Unknown,
-        ),
-        (
-            Reply::new(200, "Hello").into(),
-            UnexpectedResponse,
-            false,
-            false,
-            Billing::Unknown,
-        ),
-        (
-            cut("content-length: 9"),
-            Network,
-            true,
-            false,
-            Billing::Unknown,
-        ),
-        (
-            cut("connection: close"),
-            UnexpectedResponse,
-            true,
-            false,
-            Billing::Unknown,
-        ),
-        (Does::Reset, Network, true, false, Billing::Unknown),
-        (
-            Does::Stall(Vec::new()),
-            Timeout,
-            true,
-            false,
-            Billing::Unknown,
-        ),
-    ];
-    for (does, kind, gets, others, billing) in rows {
+    let body = json!({"model": "essence-2"});
+    for (text, expected) in table(OUTCOMES) {
+        let words: Vec<_> = expected.split(' ').collect();
         for method in METHODS {
-            for body in [None, Some(json!({"model": "essence-2"}))] {
-                if method == Method::Get && body.is_some() {
-                    continue;
-                }
+            let is_get = method == Method::Get;
+            for body in [None, Some(&body).filter(|_| !is_get)] {
                 let mut builder = script.builder(true).max_retries(2);
-                if kind == Timeout {
+                if text == "stalls" {
                     builder = builder.response_timeout(ms(60));
                 }
                 let api = builder.build().unwrap();
                 let path = "/v1/agent/A91XMB7113/models";
-                let run = script.run([does.clone()], || api.call(method, path, body.as_ref()));
+                let run = script.run([does(text)], || api.call(method, path, body));
                 let error = run.result.unwrap_err();
-                let context = format!("{method:?} {does:?}: {error}");
-                let is_retried = if method == Method::Get { gets } else { others };
-                assert_eq!(error.kind(), kind, "{context}");
-                assert_eq!(
-                    error.attempts(),
-                    if is_retried { 3 } else { 1 },
-                    "{context}"
-                );
-                assert_eq!(
-                    run.sleeps.len(),
-                    if is_retried { 2 } else { 0 },
-                    "{context}"
-                );
+
+                let is_retried = words[1] == "all" || (words[1] == "GET" && is_get);
+                let is_free = is_get || method == Method::Delete;
+                let billing = if is_free { "NotBilled" } else { words[2] };
+                let facts = format!("{:?} {:?}", error.kind(), error.billing());
+                let context = format!("{method:?} {text}: {error}");
+                assert_eq!(facts, format!("{} {billing}", words[0]), "{context}");
+                let attempts = if is_retried { 3 } else { 1 };
+                assert_eq!(error.attempts(), attempts, "{context}");
+                assert_eq!(run.sleeps.len() as u32, attempts - 1, "{context}");
                 assert_eq!(error.is_retryable(), is_retried, "{context}");
-                let is_free = matches!(method, Method::Get | Method::Delete);
-                let expected = if is_free { Billing::NotBilled } else { billing };
-                assert_eq!(error.billing(), expected, "{context}");
-                let is_doubted = billing == Billing::Unknown && method != Method::Get;
-                assert_eq!(
-                    context.contains("check before calling again"),
-                    is_doubted,
-                    "{context}"
-                );
+                let is_doubted = words[2] == "Unknown" && !is_get;
+                assert_eq!(context.contains("check before"), is_doubted, "{context}");
             }
         }
     }
@@ -433,14 +323,12 @@ fn a_program_sees_the_price_of_its_model_gone_and_of_a_failed_agent_the_refund()
     assert_eq!((server.billed(), server.refunded()), (6, 3));
 }
 
-/// The newest agent with this prompt that was created since then, as the docs of `call` look for it.
+/// The newest agent with this prompt that was created since then, as the crate's docs look for it.
 fn find(api: &Api, prompt: &str, since: &str) -> Result<Option<String>> {
     let newest = api.call(Method::Get, "/v1/agents?limit=10", None)?;
     for summary in newest["data"].as_array().into_iter().flatten() {
-        let Some(id) = summary["agent_id"].as_str() else {
-            continue;
-        };
-        let agent = api.status(id)?;
+        let id = summary["agent_id"].as_str().or(summary["code"].as_str());
+        let agent = api.status(id.unwrap_or_default())?;
         let is_new = agent.created_at.as_deref() >= Some(since);
         if is_new && agent.system_prompt.as_deref() == Some(prompt) {
             return Ok(Some(agent.agent_id));
@@ -472,6 +360,11 @@ fn the_agents_of_the_account_are_listed_found_and_deleted() {
         ids,
         ["A04XMB7113", "A03XMB7113", "A02XMB7113", "A01XMB7113"]
     );
+    for (status, number) in [("processing", 4), ("ready", 0)] {
+        let path = format!("/v1/agents?status={status}");
+        let list = api.call(Method::Get, &path, None).unwrap();
+        assert_eq!(list["data"].as_array().unwrap().len(), number);
+    }
     let found = |prompt, since| find(&api, prompt, since).unwrap();
     let day = "2025-08-01T00:00:00";
     assert_eq!(found("one", day).as_deref(), Some("A03XMB7113"));

@@ -498,7 +498,7 @@ fn a_path_that_is_no_place_for_a_file_is_refused_before_anything_is_asked() {
     let ends = format!("{}/", odd.dir.path("x").display());
     for (path, says) in [
         (&*dir, "is a folder"),
-        (&*missing, "its folder does not exist; create the folder"),
+        (&*missing, "does not exist; create the folder"),
         (Path::new(&ends), "the path ends in a separator"),
         (Path::new(""), "the path is empty"),
     ] {

@@ -176,7 +176,10 @@ fn a_note_that_was_removed_is_noticed_before_the_file_is_put_in_place() {
     let desk = Desk::new(MB);
     let note = desk.dir.path("agent.imx.part.json");
     let error = download_and(&desk, move || fs::remove_file(&note).unwrap()).unwrap();
-    assert_says(&error, "was deleted or replaced meanwhile");
+    assert_says(
+        &error,
+        "cannot be written: the file was deleted or replaced; fix",
+    );
     assert!(!desk.path().exists());
     desk.download().unwrap();
     desk.assert_whole();

@@ -8,7 +8,9 @@ use std::thread;
 use bithuman::serde_json::{self, Value};
 use bithuman::{Api, Error, ErrorKind, GenerateRequest, Media, Wait};
 use server::ApiVersion::{Current, V2025};
-pub use server::{ApiVersion, Fetched, MockServer, SECRET, Settings, Storage, Validator};
+pub use server::{
+    ApiVersion, ErrorShape, Fetched, MockServer, SECRET, Settings, Storage, Validator,
+};
 
 use crate::harness::{FakeClock, TempFile, ms, secs};
 
@@ -206,6 +208,20 @@ fn invalid_requests_of_other_clients_are_rejected() {
     }
 }
 
+/// A client without the library.
+fn bare_client() -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_global(Some(secs(30)));
+    config.build().into()
+}
+
+fn read_json(mut response: ureq::http::Response<ureq::Body>) -> Value {
+    let text = response.body_mut().read_to_string().unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
 /// Sends a generate request without the library, and returns the status and the error code.
 fn post(
     server: &MockServer,
@@ -213,20 +229,136 @@ fn post(
     content_type: &str,
     body: &str,
 ) -> (u16, Option<String>) {
-    let config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .proxy(None)
-        .timeout_global(Some(secs(30)));
-    let agent: ureq::Agent = config.build().into();
     let url = format!("{}/v1/agent/generate", server.base_url());
-    let mut request = agent.post(url).header("content-type", content_type);
+    let mut request = bare_client().post(url).header("content-type", content_type);
     if let Some(secret) = secret {
         request = request.header("api-secret", secret);
     }
-    let mut response = request.send(body).unwrap();
+    let response = request.send(body).unwrap();
     let status = response.status().as_u16();
-    let text = response.body_mut().read_to_string().unwrap();
-    let body: Value = serde_json::from_str(&text).unwrap();
+    let body = read_json(response);
     let code = body["code"].as_str().or(body["error"]["code"].as_str());
     (status, code.map(str::to_owned))
+}
+
+/// The "Complete Example" of the 2025 document, line by line.
+#[test]
+fn the_python_example_of_the_2025_document_runs_with_both_versions() {
+    for version in VERSIONS {
+        let server = MockServer::start(version);
+        let client = bare_client();
+        let url = |path: &str| format!("{}/v1/agent/{path}", server.base_url());
+        let payload = r#"{
+            "prompt": "You are a friendly AI assistant that helps with creative writing."
+        }"#;
+        let request = client
+            .post(url("generate"))
+            .header("Content-Type", "application/json")
+            .header("api-secret", SECRET);
+        let result = read_json(request.send(payload).unwrap());
+        let agent_id = result["agent_id"].as_str().unwrap();
+        let status_url = url(&format!("status/{agent_id}"));
+        let mut polls = 0;
+        let model_url = loop {
+            let request = client.get(&status_url).header("api-secret", SECRET);
+            let status_data = read_json(request.call().unwrap());
+            match status_data["data"]["status"].as_str().unwrap() {
+                "ready" => break status_data["data"]["model_url"].clone(),
+                "failed" => panic!("Generation failed"),
+                _ => polls += 1,
+            }
+        };
+        assert!(model_url.is_string() && polls > 0);
+        assert_eq!(
+            (result["success"].as_bool(), server.billed()),
+            (Some(true), 1)
+        );
+    }
+}
+
+#[test]
+fn a_request_that_the_account_does_not_allow_is_rejected_and_not_billed() {
+    let settings = || Settings::from(Current);
+    let (poor, free, small) = (
+        Settings {
+            balance: 499,
+            ..settings()
+        },
+        Settings {
+            plan: "free",
+            ..settings()
+        },
+        Settings {
+            agent_limit: 0,
+            ..settings()
+        },
+    );
+    let rows = [
+        (
+            poor,
+            "essence-2",
+            ErrorKind::InsufficientBalance,
+            "INSUFFICIENT_BALANCE",
+        ),
+        (free, "essence-2", ErrorKind::PlanLimit, "PLAN_REQUIRED"),
+        (
+            small,
+            "essence-2",
+            ErrorKind::PlanLimit,
+            "AGENT_LIMIT_REACHED",
+        ),
+        (
+            settings(),
+            "essence",
+            ErrorKind::Rejected,
+            "MODEL_NOT_OFFERED",
+        ),
+    ];
+    for (settings, model, kind, code) in rows {
+        let balance = settings.balance;
+        let server = MockServer::start(settings);
+        let request = GenerateRequest::new().model(model);
+        let error = api(&server, SECRET).generate(&request).unwrap_err();
+        assert_eq!((error.kind(), error.code()), (kind, Some(code)));
+        assert_eq!((server.billed(), server.balance()), (0, balance));
+        let has_page = kind != ErrorKind::Rejected;
+        assert_eq!(error.help_url().is_some(), has_page, "{error}");
+    }
+}
+
+#[test]
+fn a_third_essence_2_at_once_fails_and_costs_nothing() {
+    let server = MockServer::start(Current);
+    let api = api(&server, SECRET);
+    let request = GenerateRequest::new().model("essence-2");
+    let before = server.balance();
+    let ids = [(); 3].map(|()| api.generate(&request).unwrap().agent_id);
+    assert_eq!(before - server.balance(), 1000);
+    let third = api.wait(&ids[2], &Wait::new()).unwrap_err();
+    assert_eq!(third.kind(), ErrorKind::GenerationFailed);
+    assert_eq!((server.billed(), server.refunded()), (2, 0));
+    api.wait(&ids[0], &Wait::new()).unwrap();
+    api.generate(&request).unwrap();
+    assert_eq!(before - server.balance(), 1500);
+}
+
+#[test]
+fn errors_come_in_each_of_the_four_shapes() {
+    for version in VERSIONS {
+        for shape in [
+            ErrorShape::V2025,
+            ErrorShape::Older,
+            ErrorShape::Current,
+            ErrorShape::Gateway,
+        ] {
+            let server = MockServer::start(Settings {
+                error_shape: Some(shape),
+                ..version.into()
+            });
+            let error = api(&server, "wrong").status("A1").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unauthorized);
+            let is_gateway = shape == ErrorShape::Gateway;
+            assert_eq!(error.code(), (!is_gateway).then_some("UNAUTHORIZED"));
+        }
+    }
 }

@@ -320,7 +320,7 @@ sending K|yes|-|-|get post poll|ready|sending K, accepted K, ready K
 sending K|yes|K|-|get post poll|ready|sending K, accepted K, ready K
 sending K|yes|-|young|get post poll|ready|sending K, accepted K, ready K
 sending K|yes|-|old|get|Receipt Unknown|sending K
-sending K|yes|-|timeless|get|Receipt Unknown|sending K
+sending K|yes|-|timeless|get|UnexpectedResponse Unknown|sending K
 sending K timeless|yes|-|-||Receipt Unknown|sending K
 sending K|yes|-|401 to the GET|get|Unauthorized Unknown|sending K
 sending K|yes|-|breaks at the GET|get get|Network Unknown|sending K
@@ -365,7 +365,7 @@ fn what_is_sent_and_written_down() {
         if let Err(error) = result {
             // One line, which has the key but where that is another request's.
             let text = error.to_string();
-            let is_others = text.contains("restore that");
+            let is_others = text.contains("change that back");
             assert_eq!(error.idempotency_key().is_none(), is_others, "{text}");
             assert!(!text.contains('\n'), "{text}");
             golden.add(&cells[..4].join("|"), [error]);
@@ -472,15 +472,19 @@ fn a_path_that_cannot_be_a_receipt_is_refused() {
         (path("new/"), "ends in a separator", "Receipt NotBilled"),
         (
             path("no/x"),
-            "its folder does not exist",
+            "its folder, or the target of a link, does not exist",
             "Receipt NotBilled",
         ),
         (
             path("others"),
-            "is for agent A91XMB7113, whose request has another prompt",
+            "is for agent A91XMB7113, created with another prompt",
             "Receipt NotBilled",
         ),
-        (path("foreign"), "is not a receipt", "Receipt Unknown"),
+        (
+            path("foreign"),
+            "is another program's file",
+            "Receipt Unknown",
+        ),
         (
             path("newer"),
             "has format 2, which a later version",
@@ -499,12 +503,15 @@ fn a_path_that_cannot_be_a_receipt_is_refused() {
         ));
         rows.push((path("foreign/x"), "Not a directory", "Receipt NotBilled"));
     }
+    let mut golden = Golden::default();
     for (path, what, expected) in rows {
         let (api, shown) = (desk.api(true), format!("receipt {}", path.display()));
         let call = move || api.ensure_agent(path, &small(), &Wait::new());
         let result = unless_it_hangs(call);
         assert_eq!(told(&result), expected, "{result:?}");
-        let text = result.unwrap_err().to_string();
+        let error = result.unwrap_err();
+        let text = error.to_string();
+        golden.add(what, [error]);
         assert!(
             text.starts_with(&format!("ensure_agent: {}", shown.trim())),
             "{text}"
@@ -513,6 +520,9 @@ fn a_path_that_cannot_be_a_receipt_is_refused() {
             text.contains(what) && text.contains(';') && !text.contains('\n'),
             "{text}"
         );
+    }
+    if cfg!(unix) {
+        assert_golden("receipt_files.txt", golden.text.trim_start());
     }
     for (name, text) in &texts {
         assert_eq!(fs::read_to_string(path(name)).unwrap(), *text);
@@ -533,7 +543,11 @@ fn an_error_before_the_receipt_was_read_is_not_called_unbilled() {
         small().idempotency_key(""),
         small().field("prompt", "p"),
     ];
-    for (lines, billing) in [("", "NotBilled"), ("sending K", "Unknown")] {
+    for (lines, billing) in [
+        ("", "NotBilled"),
+        ("sending K", "Unknown"),
+        ("sending K, accepted K", "NotBilled"),
+    ] {
         let desk = Desk::new();
         desk.write(lines);
         let (api, path, expected) = (
@@ -542,7 +556,10 @@ fn an_error_before_the_receipt_was_read_is_not_called_unbilled() {
             format!("InvalidInput {billing}"),
         );
         for request in &bad {
-            assert_eq!(told(&api.generate_once(&path, request)), expected);
+            let result = api.generate_once(&path, request);
+            assert_eq!(told(&result), expected);
+            // The key of this call was never sent.
+            assert_eq!(result.unwrap_err().idempotency_key(), None);
         }
         let wait = Wait::new().interval(Duration::ZERO);
         assert_eq!(told(&api.ensure_agent(&path, &small(), &wait)), expected);
@@ -702,7 +719,12 @@ fn a_date_that_is_missing_or_odd_or_a_caches_is_none() {
         assert_eq!(told(&desk.once(true)), "Receipt Unknown");
         assert_eq!(desk.sent(), "get post");
         desk.write("sending K");
-        assert_eq!(told(&desk.once(true)), "Receipt Unknown");
+        let result = desk.once(true);
+        assert_eq!(told(&result), "UnexpectedResponse Unknown");
+        assert!(
+            result.unwrap_err().is_retryable(),
+            "it may have one the next time"
+        );
         assert_eq!(desk.sent(), "get");
     }
 }
@@ -746,7 +768,7 @@ fn an_agent_named_by_an_error_that_is_retried_is_not_lost() {
         (json!({"error": "X"}), "sending *, named *"),
         (
             json!({"error": "X", "agent_id": "A-OTHER"}),
-            "sending *, named *, named *",
+            "sending *, named *",
         ),
     ] {
         let desk = Arc::new(Desk::new());
@@ -762,6 +784,47 @@ fn an_agent_named_by_an_error_that_is_retried_is_not_lost() {
         assert_eq!((&*desk.sent(), &*desk.read()), ("get post post", lines));
         assert_eq!(clock.sleeps().len(), 1);
         assert_eq!(desk.once(false).unwrap_err().agent_id(), Some(ID));
+    }
+}
+
+/// An agent that a refusal names is another one.
+#[test]
+fn the_agent_of_a_refusal_does_not_hide_the_one_that_may_be_billed() {
+    let with = |status, id| {
+        let body = json!({"error": {"code": "X"}, "agent_id": id});
+        Some(Reply::json(status, body))
+    };
+    let desk = Desk::new();
+    desk.set(|state| state.posts = [with(429, "A-OTHER"), with(500, ID)].into());
+    let api = real_api(&desk.server.url)
+        .clock(FakeClock::new())
+        .build()
+        .unwrap();
+    let error = api.generate_once(desk.path(), &small()).unwrap_err();
+    assert_eq!(
+        (error.agent_id(), error.billing()),
+        (Some(ID), Billing::Unknown)
+    );
+    assert_eq!(
+        (&*desk.sent(), &*desk.read()),
+        ("post post", "sending *, named *")
+    );
+    assert!(fs::read_to_string(desk.path()).unwrap().contains(ID));
+}
+
+#[test]
+fn the_line_that_an_error_shows_completes_the_receipt() {
+    for lines in ["sending K", "sending K, named K"] {
+        let desk = Desk::new();
+        desk.write(lines);
+        let text = desk.ensure(false).unwrap_err().to_string();
+        let (_, rest) = text.split_once("add the line ").unwrap();
+        let (line, _) = rest.split_once(" to the receipt").unwrap();
+        let line = line.replace("\"ID\"", &format!("\"{ID}\""));
+        let mut file = File::options().append(true).open(desk.path()).unwrap();
+        file.write_all(line.as_bytes()).unwrap();
+        assert_eq!(desk.ensure(false).unwrap().agent_id, ID);
+        assert_eq!(desk.sent(), "poll");
     }
 }
 
@@ -963,6 +1026,18 @@ fn an_end_that_cannot_be_written_is_no_error() {
             (expected, "sending K, accepted K")
         );
     }
+    // A receipt that was deleted meanwhile does not come back.
+    let desk = Arc::new(Desk::new());
+    desk.write("sending K, accepted K");
+    let shared = desk.clone();
+    let api = desk.api(false).on_event(move |event| {
+        if let Event::Polled { .. } = event {
+            fs::remove_file(shared.path()).unwrap();
+        }
+    });
+    api.ensure_agent(desk.path(), &small(), &Wait::new())
+        .unwrap();
+    assert!(!desk.path().exists());
 }
 
 /// What a wait for a model ends with is no end of the agent: it must not make a later call pay.
@@ -986,8 +1061,14 @@ fn a_model_that_is_waited_for_does_not_end_the_receipt() {
         (
             "",
             with("failed", "failed"),
-            "GenerationFailed Billed agent",
+            "GenerationFailed Refunded agent",
             ", failed K",
+        ),
+        (
+            "",
+            with("failed", "pending"),
+            "WaitTimedOut Billed agent",
+            "",
         ),
         // An agent that was ready without the model is asked for again.
         (", ready K", with("ready", "ready"), "ready", ", ready K"),
@@ -1005,17 +1086,19 @@ fn a_model_that_is_waited_for_does_not_end_the_receipt() {
             let other = r#""name":"n","supported_models":[]"#;
             fs::write(desk.path(), text.replace(r#""name":"n""#, other)).unwrap();
         }
-        desk.set(|state| state.polls = [reply].into());
+        desk.set(|state| state.polls = [reply.clone(), reply].into());
         let wait = Wait::new().model("essence-2");
+        let wait = wait.interval(secs(60)).timeout(secs(60));
         let result = desk.api(false).ensure_agent(desk.path(), &small(), &wait);
         assert_eq!(
-            (&*told(&result), &*desk.sent()),
+            (&*told(&result), &*desk.sent().replace(" poll", "")),
             (expected, "poll"),
             "{result:?}"
         );
         assert_eq!(desk.read(), format!("{accepted}{after}"));
         if let Err(error) = result {
-            assert!(!error.to_string().contains("pays for another"), "{error}");
+            let says_it = error.to_string().contains("pays for another");
+            assert_eq!(says_it, after == ", failed K", "{error}");
         }
     }
 }
@@ -1198,7 +1281,7 @@ fn a_read_only_file_or_folder_is_an_error_before_anything_is_sent() {
             let result = desk.ensure_at(&dir.join(name), true);
             assert_eq!(told(&result), expected);
             let text = result.unwrap_err().to_string();
-            assert!(text.contains("make it writable"), "{text}");
+            assert!(text.contains("cannot be read and written"), "{text}");
         }
         assert_eq!(desk.sent(), "");
     });

@@ -1,9 +1,10 @@
 //! A media file to the service's storage: what is sent, and what is retried.
 
-use bithuman::ErrorKind::{self as Kind, *};
+use bithuman::ErrorKind::*;
 use bithuman::serde_json::{Value, json};
 use bithuman::{Billing, Event, GenerateRequest, Media, Wait};
 
+use crate::calls::does;
 use crate::harness::{Service, *};
 use crate::mock_server::{ApiVersion, MockServer};
 
@@ -74,74 +75,64 @@ fn what_cannot_be_sent_is_refused_without_a_request() {
     }
 }
 
+/// What the service does => the kind, and whether the upload is retried.
+const OUTCOMES: &str = "
+    408 page => Service true
+    425 page => Service true
+    429 RATE_LIMITED => RateLimited true
+    500 INTERNAL_ERROR => Service true
+    502 page => Service true
+    503 page => Service true
+    504 page => Service true
+    200 INTERNAL_ERROR => Service true
+    cut before the body => Network true
+    cut in the body => Network true
+    cut without a length => UnexpectedResponse true
+    resets => Network true
+    stalls => Timeout true
+    200 page => UnexpectedResponse false
+    200 DOWNLOAD_FAILED => Rejected false
+    400 DOWNLOAD_FAILED => Rejected false
+    401 UNAUTHORIZED => Unauthorized false
+    403 PLAN_REQUIRED => PlanLimit false
+    413 FILE_TOO_LARGE => Rejected false
+    415 UNSUPPORTED_TYPE => Rejected false";
+
 #[test]
 fn an_upload_is_free_and_retried_through_every_transient_error() {
     let script = Script::new();
-    let says_no = |code| Reply::json(200, json!({"success": false, "error": code}));
-    let whole_without_url = Reply::json(200, json!({"success": true, "data": {}}));
-    let cut = "HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{\"success\": true, ";
-    let rows: Vec<(Does, Kind, bool)> = vec![
-        (Reply::new(408, "").into(), Kind::Service, true),
-        (Reply::new(425, "").into(), Kind::Service, true),
-        (service_error(429, "RATE_LIMITED").into(), RateLimited, true),
-        (
-            service_error(500, "INTERNAL_ERROR").into(),
-            Kind::Service,
-            true,
-        ),
-        (gateway(502).into(), Kind::Service, true),
-        (gateway(503).into(), Kind::Service, true),
-        (gateway(504).into(), Kind::Service, true),
-        (says_no("INTERNAL_ERROR").into(), Kind::Service, true),
-        (Does::Reset, Network, true),
-        (cut.as_bytes().into(), Network, true),
-        (Does::Stall(Vec::new()), Timeout, true),
-        (whole_without_url.into(), UnexpectedResponse, false),
-        (Reply::new(200, "Hello").into(), UnexpectedResponse, false),
-        (says_no("DOWNLOAD_FAILED").into(), Rejected, false),
-        (
-            service_error(400, "DOWNLOAD_FAILED").into(),
-            Rejected,
-            false,
-        ),
-        (
-            service_error(401, "UNAUTHORIZED").into(),
-            Unauthorized,
-            false,
-        ),
-        (service_error(403, "PLAN_REQUIRED").into(), PlanLimit, false),
-        (service_error(413, "FILE_TOO_LARGE").into(), Rejected, false),
-        (
-            service_error(415, "UNSUPPORTED_TYPE").into(),
-            Rejected,
-            false,
-        ),
-    ];
-    for (does, kind, is_retried) in rows {
+    for (text, expected) in table(OUTCOMES) {
         let mut builder = script.builder(false).max_retries(2);
-        if kind == Timeout {
-            builder = builder.response_timeout(ms(60));
+        if text == "stalls" {
+            builder = builder.response_timeout(ms(150));
         }
         let api = builder.build().unwrap();
         let upload = || api.upload("a.jpg", Media::bytes(*b"a"));
-        let run = script.run([does.clone()], upload);
+        let run = script.run([does(text)], upload);
         let error = run.result.unwrap_err();
-        let attempts = if is_retried { 3 } else { 1 };
-        assert_eq!(
-            (error.kind(), run.requests.len()),
-            (kind, attempts),
-            "{error}"
-        );
+        let facts = format!("{:?} {}", error.kind(), error.is_retryable());
+        assert_eq!(facts, expected, "{error}");
+        let attempts = if error.is_retryable() { 3 } else { 1 };
+        assert_eq!(run.sleeps.len() + 1, attempts, "{error}");
         assert_eq!(error.attempts() as usize, attempts, "{error}");
-        assert_eq!(error.is_retryable(), is_retried, "{error}");
         assert_eq!(error.billing(), Billing::NotBilled);
         assert_says(&error, "upload: ");
 
-        let run = script.run([does, uploaded().into()], upload);
-        assert_eq!(run.result.is_ok(), is_retried);
+        let run = script.run([does(text), does(text), uploaded().into()], upload);
+        assert_eq!(run.result.is_ok(), error.is_retryable());
         let last = run.requests.last().unwrap().json();
         assert_eq!(last, json!({"file_name": "a.jpg", "file_data": "YQ=="}));
     }
+}
+
+#[test]
+fn a_response_without_a_url_is_not_retried() {
+    let service = Service::new([Reply::json(200, json!({"success": true, "data": {}}))]);
+    let api = service.builder().max_retries(3).build().unwrap();
+    let error = api.upload("a.jpg", Media::bytes(*b"a")).unwrap_err();
+    assert_eq!(error.kind(), UnexpectedResponse);
+    assert_says(&error, "upload: the response names no file (200)");
+    assert_eq!(service.requests().len(), 1);
 }
 
 #[test]

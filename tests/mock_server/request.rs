@@ -19,17 +19,22 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
+    /// Returns a parameter of the query.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        let mut pairs = self
+            .query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='));
+        pairs.find_map(|(key, value)| (key == name).then_some(value))
+    }
+
     /// Returns a parameter of the query that is a whole number.
     pub fn number(&self, name: &str) -> Result<Option<usize>, Rejection> {
-        for pair in self.query.split('&') {
-            if let Some((key, value)) = pair.split_once('=')
-                && key == name
-            {
-                let invalid = |_| Rejection::invalid(format!("{name} is not a number"));
-                return value.parse().map(Some).map_err(invalid);
-            }
-        }
-        Ok(None)
+        let Some(value) = self.parameter(name) else {
+            return Ok(None);
+        };
+        let invalid = |_| Rejection::invalid(format!("{name} is not a number"));
+        value.parse().map(Some).map_err(invalid)
     }
 }
 

@@ -237,8 +237,12 @@ impl Service {
     fn list(&self, request: &Request) -> Result<Value, Rejection> {
         let limit = request.number("limit")?.unwrap_or(20).min(100);
         let offset = request.number("offset")?.unwrap_or(0);
+        let status = request.parameter("status");
         let living = self.agents.iter().rev().filter(|agent| !agent.is_deleted);
-        let all: Vec<Value> = living.map(Agent::summary).collect();
+        let all: Vec<Value> = living
+            .map(Agent::summary)
+            .filter(|agent| status.is_none_or(|status| agent["status"] == status))
+            .collect();
         let page: Vec<&Value> = all.iter().skip(offset).take(limit).collect();
         let has_more = offset + page.len() < all.len();
         let pagination = json!({"limit": limit, "offset": offset, "has_more": has_more});

@@ -88,6 +88,7 @@ fn decided(file: &str, call: &Call) -> String {
         Step::Send => "send".into(),
         Step::AskTime => "ask".into(),
         Step::Retry(age) => format!("retry {}", age.as_secs()),
+        Step::NotNow(why) => format!("not now: {why}"),
         Step::Unknown(why) => format!("unknown: {why}"),
         Step::Refuse(what) => what,
         Step::Return(generation, end) => {
@@ -112,9 +113,10 @@ sending K|asked 0|retry 0
 sending K|asked 82799|retry 82799
 sending K|asked 82800|unknown: the idempotency key is older than 23 h, and the service may no longer know it
 sending K|asked 999999|unknown: the idempotency key is older than 23 h, and the service may no longer know it
-sending K|asked -1|unknown: the service's clock was set back
-sending K|asked none|unknown: the response of the service has no usable Date
-sending K|asked today|unknown: the response of the service has no usable Date
+sending K|asked -60|retry 0
+sending K|asked -61|not now: the service's clock is behind the time in the receipt
+sending K|asked none|not now: the response of the service has no usable Date
+sending K|asked today|not now: the response of the service has no usable Date
 timeless K|honored|unknown: the receipt has no time of the service's clock
 timeless K|asked 0|unknown: the receipt has no time of the service's clock
 sending K, named K|asked 5|retry 5
@@ -124,7 +126,9 @@ sending K, accepted K|own K|A-K
 # Only lines with the key of the last attempt count, and only an end that is one.
 sending K, accepted L|honored|ask
 sending K, accepted K, generating K|-|A-K
-sending K, failed K|told K|unknown: the server is not known to honor idempotency keys
+# An end names the agent too.
+sending K, ready K|honored|A-K ready
+sending K, failed K|told K|send
 sending K, accepted K, ready K|honored|A-K ready
 sending K, accepted K, deleted K|told K|A-K deleted
 # A failure is told before another attempt is paid for, which needs another key.
@@ -164,13 +168,13 @@ fn another_request_is_refused_and_the_difference_named() {
         (|call| call.wanted.request.clear(), "image, prompt"),
         (
             |call| call.wanted.base_url.clear(),
-            "base URL (https://a.example)",
+            "base URL (https://a.example, now )",
         ),
         (|call| call.has_own_key = true, "idempotency key"),
         (|_| (), "model"),
         (
             |call| call.wanted.base_url.clear(),
-            "base URL (https://a.example), model",
+            "base URL (https://a.example, now ), model",
         ),
     ];
     for (change, others) in rows {
@@ -191,7 +195,7 @@ fn another_request_is_refused_and_the_difference_named() {
                 "sending K, named K" => {
                     "is for a request that may have created agent A-K, with another"
                 }
-                _ => "is for agent A-K, whose request has another",
+                _ => "is for agent A-K, created with another",
             };
             assert!(what.starts_with(&format!("{of} {others};")), "{what}");
         }
@@ -200,7 +204,7 @@ fn another_request_is_refused_and_the_difference_named() {
     let mut call = call("told K");
     set(&mut call, "prompt");
     let what = decided(&lines("sending K, accepted K, failed K"), &call);
-    assert!(what.contains("whose request has another prompt;"), "{what}");
+    assert!(what.contains("created with another prompt;"), "{what}");
 }
 
 /// What an editor, git or a power cut does to a file.
@@ -232,19 +236,22 @@ fn a_file_is_read_as_it_was_meant() {
     for (text, expected) in rows {
         assert_eq!(is_accepted(&text), Ok(expected), "{text:?}");
     }
-    assert_eq!(parse(b""), Ok(Lines::default()));
+    // What an editor makes of an empty file.
+    for empty in ["", "\n", " \r\n", "\u{feff}", "\u{feff}\n"] {
+        assert_eq!(parse(empty.as_bytes()).map(|lines| lines.last), Ok(None));
+        assert!(may_be_receipt(empty.as_bytes()));
+    }
     let newer = first.replace("\"format\":1", "\"format\":2");
     let rows = [
-        ("\n".into(), NO_RECEIPT),
-        ("\0\0\0".into(), NO_RECEIPT),
-        (first[..first.len() - 2].into(), NO_RECEIPT),
-        ("{\"format\": 1}".into(), NO_RECEIPT),
-        ("[package]\nname = \"x\"\n".into(), NO_RECEIPT),
-        (format!("{whole}{{\"accepted\":3}}\n"), NO_RECEIPT),
-        (format!("{whole}{{\"another\":{{}}}}\n"), NO_RECEIPT),
-        (second.clone(), "is damaged"),
-        (format!("<<<<<<< ours\n{whole}"), "is damaged"),
-        (format!("{first}<<<<<<< ours\n{second}"), "is damaged"),
+        ("\0\0\0".into(), DAMAGED),
+        (first[..first.len() - 2].into(), DAMAGED),
+        ("{\"format\": 1}".into(), DAMAGED),
+        ("[package]\nname = \"x\"\n".into(), DAMAGED),
+        (format!("{whole}{{\"accepted\":3}}\n"), DAMAGED),
+        (format!("{whole}{{\"another\":{{}}}}\n"), DAMAGED),
+        (second.clone(), DAMAGED),
+        (format!("<<<<<<< ours\n{whole}"), DAMAGED),
+        (format!("{first}<<<<<<< ours\n{second}"), DAMAGED),
         (newer.clone(), "has format 2"),
         (format!("{whole}{newer}"), "has format 2"),
     ];
