@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use bithuman::serde_json::{self, Value};
 
-use harness::{ms, secs};
+use harness::{ms, secs, unless_it_hangs};
 use mock_server::MockServer;
 
 /// What the program left behind.
@@ -96,7 +96,7 @@ fn with_mock(args: &str, service: &MockServer) -> Command {
 }
 
 fn run(mut command: Command) -> Ended {
-    Ended::new(command.output().unwrap())
+    Ended::new(unless_it_hangs(move || command.output().unwrap()))
 }
 
 /// Waits until this is so.

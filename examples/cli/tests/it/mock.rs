@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 
 use bithuman::serde_json::{self, Value};
-use bithuman::{Api, ErrorKind, GenerateRequest, Wait};
+use bithuman::{Api, ErrorKind, GenerateRequest, Status, Wait};
 
 use crate::harness::{ms, unused_port};
 use crate::{mock_server, program, run};
@@ -65,7 +65,7 @@ fn it_prints_the_variables_of_its_clients_and_logs_their_requests() {
 #[test]
 fn it_follows_its_options() {
     let port = unused_port();
-    let args = "--version 2025 --fail --rate-limit 1 --slow 0.05 --json --quiet --port";
+    let args = "--version 2025 --fail --rate-limit 1 --json --quiet --port";
     let mock = Mock::start(&format!("{args} {port}"));
     let variables: Value = serde_json::from_str(&mock.1).unwrap();
     let url = variables["base_url"].as_str().unwrap();
@@ -90,4 +90,18 @@ fn it_follows_its_options() {
             .contains(&format!("port {port} on localhost: "))
     );
     assert_eq!(mock.end(), "");
+}
+
+#[test]
+fn a_generation_can_be_slow_and_too_expensive() {
+    let mock = Mock::start("--slow 1h --balance 600");
+    let url = mock.1.split([' ', '=']).nth(1).unwrap();
+    let api = client(url);
+    let request = GenerateRequest::new().model("essence-2");
+    let id = api.generate(&request).unwrap().agent_id;
+    for _ in 0..5 {
+        assert_eq!(api.status(&id).unwrap().status, Status::Processing);
+    }
+    let refused = api.generate(&request).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InsufficientBalance, "{refused}");
 }
