@@ -118,7 +118,7 @@ fn a_batch_run_twice_pays_once_for_each_line_and_says_what_failed() {
     let first = run(&mut command);
     assert_eq!((first.0, &*first.1, service.billed()), (false, agents, 3));
     assert!(
-        first.2.contains("line-2.receipt: wait: agent A02XMB7113: "),
+        first.2.contains("line-2.receipt: ensure_agent: "),
         "{}",
         first.2
     );

@@ -219,7 +219,7 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Checks an agent's id, of which no part may be taken for a path.
+/// Checks an agent's id. One with a slash is more likely a path or a URL.
 fn id(text: &str) -> Result<String, String> {
     match text {
         "" => Err("an id is not empty".into()),

@@ -72,7 +72,7 @@ pub fn report(cli: &Cli, failure: &Failure, progress: &Progress) -> u8 {
     let mut json = json!({"exit_code": code, "error": {"message": message}});
     if let Failure::Call(error) = failure {
         add_facts(&mut json, error);
-        tell(cli, error, code, &mut json, progress);
+        say_how_to_resume(cli, error, code, &mut json, progress);
     }
     if cli.common.json {
         // What cannot be written is on stderr already.
@@ -122,7 +122,7 @@ fn add_facts(json: &mut Value, error: &Error) {
 }
 
 /// Names what may have been billed, and the command that resumes.
-fn tell(cli: &Cli, error: &Error, code: u8, json: &mut Value, progress: &Progress) {
+fn say_how_to_resume(cli: &Cli, error: &Error, code: u8, json: &mut Value, progress: &Progress) {
     let creates = matches!(cli.command, Command::Create(_));
     if creates && matches!(error.billing(), Billing::Billed | Billing::Unknown) {
         for (name, value) in [

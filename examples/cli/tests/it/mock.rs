@@ -81,11 +81,11 @@ fn it_follows_its_options() {
     let limited = api.generate(&request).unwrap_err();
     assert_eq!(limited.kind(), ErrorKind::RateLimited, "{limited}");
 
-    let taken = run(program(&format!("mock --port {port}")));
-    assert_eq!(taken.code, Some(2));
-    assert_eq!(taken.stderr.lines().count(), 1, "{taken:?}");
+    let in_use = run(program(&format!("mock --port {port}")));
+    assert_eq!(in_use.code, Some(2));
+    assert_eq!(in_use.stderr.lines().count(), 1, "{in_use:?}");
     assert!(
-        taken
+        in_use
             .stderr
             .contains(&format!("port {port} on localhost: "))
     );
