@@ -48,10 +48,10 @@ impl Api {
     /// Asks once for an agent's status, by a deadline. The error names the agent.
     pub(crate) fn ask_status(&self, agent_id: &str, deadline: Option<Duration>) -> Result<Agent> {
         let path = path(agent_id)?;
-        let about_agent = |error: Error| match (error.kind(), error.http_status()) {
-            (ErrorKind::InvalidInput, _) => error,
+        let about_agent = |error: Error| match error.kind() {
+            ErrorKind::InvalidInput => error,
             // Nothing is known of an agent that the service does not know.
-            (_, Some(404)) => error.agent(agent_id).billing_is(Billing::Unknown),
+            _ if is_unknown(&error) => error.agent(agent_id).billing_is(Billing::Unknown),
             _ => error.agent(agent_id).billing_is(Billing::Billed),
         };
         let sent = self.shared.transport.send(Request {
@@ -67,9 +67,10 @@ impl Api {
 fn parse(response: Response, agent_id: &str) -> Result<Agent> {
     let fields = response.fields();
     if !response.is_success() || fields.says_failure() {
-        return Err(match response.status {
-            404 => not_found(response.error()),
-            _ => response.error(),
+        let error = response.error();
+        return Err(match is_unknown(&error) {
+            true => not_found(error),
+            false => error,
         });
     }
     let data = fields.object("data");
@@ -85,6 +86,12 @@ fn parse(response: Response, agent_id: &str) -> Result<Agent> {
     let other = response.quote(&agent.agent_id);
     let what = format!("the service described agent {other} instead");
     Err(Error::new(ErrorKind::UnexpectedResponse, what).repeat_is_safe(false))
+}
+
+/// Whether the service does not know the agent. One that was deleted it knows.
+pub(crate) fn is_unknown(error: &Error) -> bool {
+    let is_deleted = matches!(error.code(), Some("AGENT_DELETED" | "AGENT_PURGED"));
+    error.kind() == ErrorKind::NotFound && !is_deleted
 }
 
 /// A page of a gateway's says nothing about the agent.

@@ -7,7 +7,7 @@ use std::{fmt, iter::FusedIterator, time::Duration};
 use crate::agent::{Agent, Status};
 use crate::error::{Error, ErrorKind, Result};
 use crate::text::human_time;
-use crate::{api::Api, event::Event, generate::GenerateRequest, retry};
+use crate::{api::Api, event::Event, generate::GenerateRequest, retry, status};
 
 /// A last poll takes place this long before the deadline.
 const LAST_POLL: Duration = Duration::from_secs(1);
@@ -410,7 +410,7 @@ impl Watch {
             ErrorKind::NotFound => {
                 let since = *self.first_not_found.get_or_insert(now);
                 let is_new = now.saturating_sub(since) < NOT_FOUND_GRACE;
-                is_new && self.last_seen.is_none() && error.http_status() == Some(404)
+                is_new && self.last_seen.is_none() && status::is_unknown(error)
             }
             kind => kind.is_transient(),
         }

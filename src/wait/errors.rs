@@ -3,6 +3,7 @@
 use super::{LAST_POLL, Watch};
 use crate::agent::{Agent, ModelStatus};
 use crate::error::{Billing, Error, ErrorKind, Facts};
+use crate::status;
 use crate::text::{excerpt, human_time};
 
 impl Watch {
@@ -18,7 +19,7 @@ impl Watch {
             _ if self.last_seen.is_none() => &again,
             _ => &format!("generation continues, {again}"),
         };
-        let is_unknown = error.http_status() == Some(404) && self.last_seen.is_none();
+        let is_unknown = status::is_unknown(&error) && self.last_seen.is_none();
         let error = self.about_agent(error).and_advice(advice);
         match is_unknown {
             true => error.billing_is(Billing::Unknown),

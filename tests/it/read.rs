@@ -465,9 +465,10 @@ fn every_shape_of_error_with_every_status_is_read() {
             (status.agent_id(), status.idempotency_key()),
             (Some(ID), None)
         );
-        let billing = match status.http_status() {
-            Some(404) => Billing::Unknown,
-            _ => Billing::Billed,
+        let billing = match status.code() {
+            _ if status.kind() != ErrorKind::NotFound => Billing::Billed,
+            Some("AGENT_DELETED" | "AGENT_PURGED") => Billing::Billed,
+            _ => Billing::Unknown,
         };
         assert_eq!(status.billing(), billing);
         let is_transient = matches!(status.kind(), ErrorKind::RateLimited | ErrorKind::Service);

@@ -358,6 +358,14 @@ fn a_404_is_retried_through_for_60_s_before_the_first_good_response() {
     let end = fails(NotFound, "the service knows no such agent (404 AGENT");
     check(Wait::new(), [unknown(), ready()], READY, &[5], "rp");
     check(Wait::new(), [gateway(404), ready()], READY, &[5], "rp");
+    let in_a_200 = json!({"success": false, "error": "AGENT_NOT_FOUND"});
+    check(
+        Wait::new(),
+        [Reply::json(200, in_a_200), ready()],
+        READY,
+        &[5],
+        "rp",
+    );
     check(every(30), [unknown()], end, &[30, 30], "rrx");
     check(every(61), [unknown()], end, &[61], "rx");
     let script = [unknown(), unknown(), ready()];
