@@ -170,14 +170,18 @@ impl Api {
         let Some(delay) = delay.filter(|_| attempts <= self.shared.max_retries) else {
             return false;
         };
-        let reason = error.to_string();
+        self.pause(attempts, delay, error);
+        true
+    }
+
+    /// Reports the retry of what failed, and sleeps before it.
+    pub(crate) fn pause(&self, attempts: u32, delay: Duration, error: &Error) {
         self.report(|| Event::Retrying {
             attempts,
             delay,
-            reason,
+            reason: error.to_string(),
         });
-        clock.sleep(delay);
-        true
+        self.shared.clock.sleep(delay);
     }
 
     /// Starts to measure the age of something, the time in which the computer is suspended
