@@ -9,7 +9,7 @@ use super::{Download, Downloaded, offer};
 use crate::api::Api;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::file::{self, LockWait};
+use crate::file;
 use crate::http::{Fetch, Stream};
 use crate::status::about_agent;
 use crate::text::{human_size, human_time};
@@ -103,14 +103,8 @@ impl<'a> Job<'a> {
     }
 
     fn open(&self, target: &Path, endpoint: &str, until: Duration) -> Result<Part> {
-        let transport = &self.api.shared.transport;
-        let wait = LockWait {
-            clock: &*self.api.shared.clock,
-            stopped: transport.stopped(),
-            until,
-        };
-        let request = [&transport.base().url, endpoint].concat();
-        Part::open(target, request, &wait).map_err(|error| {
+        let request = [&self.api.shared.transport.base().url, endpoint].concat();
+        Part::open(target, request, &self.api.lock_wait(until)).map_err(|error| {
             let error = error.into_error(ErrorKind::File);
             error.within(&format!("file {}", target.display()))
         })
@@ -120,34 +114,31 @@ impl<'a> Job<'a> {
     fn attempt(&mut self, endpoint: &str, part: &mut Part) -> Result<(), Failure> {
         let offer = self.ask(endpoint)?;
         let transport = &self.api.shared.transport;
-        let last_kind = self.last_error.as_ref().map(Error::kind);
-        let stall = match last_kind {
-            // The head may take as long as that of any other response.
-            Some(ErrorKind::Timeout) => self.download.stall.max(transport.response_timeout),
-            _ => self.download.stall,
-        };
-        let mut range = part.range(&offer.model);
-        loop {
-            let stream = transport.fetch(&Fetch {
-                url: &offer.url,
-                range,
-                stall,
-                deadline: self.deadline,
-            })?;
-            match next_step(&stream.head, range.map(|range| range.0), &part.note) {
-                Step::Write(offset, total) => {
-                    let note = Note {
-                        model: offer.model,
-                        etag: strong_etag(&stream.head),
-                        total,
-                        ..part.note.clone()
-                    };
-                    return Ok(self.copy(stream, offset, note, part)?);
-                }
-                Step::WithoutRange => range = None,
-                Step::Fail(kind, what) => return Err(stream.error(kind, what).into()),
+        let range = part.range(&offer.model);
+        let stream = transport.fetch(&Fetch {
+            url: &offer.url,
+            range,
+            stall: match self.last_error.as_ref().map(Error::kind) {
+                // The head may take as long as that of any other response.
+                Some(ErrorKind::Timeout) => self.download.stall.max(transport.response_timeout),
+                _ => self.download.stall,
+            },
+            deadline: self.deadline,
+        })?;
+        match next_step(&stream.head, range.map(|range| range.0), &part.note) {
+            Step::Write(offset, total) => {
+                let note = Note {
+                    model: offer.model,
+                    etag: strong_etag(&stream.head),
+                    total,
+                    ..part.note.clone()
+                };
+                self.copy(stream, offset, note, part)?;
             }
+            Step::WithoutRange => part.offset = 0,
+            Step::Fail(kind, what) => return Err(stream.error(kind, what).into()),
         }
+        Ok(())
     }
 
     /// Writes a body to the part.

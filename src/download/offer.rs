@@ -44,20 +44,17 @@ impl Job<'_> {
         let asked = &self.download.model;
         let (named, model) = (Agent::id_in(&data), data.text("model"));
         let is_other_model = asked.is_some() && model.is_some() && *asked != model;
-        if named.is_some_and(|named| named != self.agent_id) || is_other_model {
-            let error = response.unquoted("the service named the file of another agent or model");
-            return Err(error.repeat_is_safe(false).into());
-        }
-        match data.text("url") {
-            Some(url) if is_good && response.is_whole() => Ok(Offer {
-                url,
-                model: model.or(asked.clone()),
-            }),
-            _ => {
-                let error = response.unquoted("the response has no URL of the file");
-                Err(error.repeat_is_safe(!is_redirect).into())
+        let is_other = is_other_model || named.is_some_and(|named| named != self.agent_id);
+        let what = match data.text("url") {
+            _ if is_other => "the service named the file of another agent or model",
+            Some(url) if is_good && response.is_whole() => {
+                let model = model.or(asked.clone());
+                return Ok(Offer { url, model });
             }
-        }
+            _ => "the response has no URL of the file",
+        };
+        let error = response.unquoted(what);
+        Err(error.repeat_is_safe(!is_redirect && !is_other).into())
     }
 
     /// The 2025 API has the link in the agent's status.

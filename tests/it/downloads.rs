@@ -117,6 +117,13 @@ fn a_file_is_downloaded_and_if_missing_leaves_it_alone() {
     assert_eq!(downloaded.model.as_deref(), Some("essence-2"));
     let there = desk.download_as(&Download::new().if_missing(true)).unwrap();
     assert_eq!((there.length, there.fetched), (3 * MB as u64, 0));
+    // A crash may have left the note, but with a part beside it, it is somebody's.
+    for (name, left) in [("agent.imx.part.json", 1), ("agent.imx.part", 3)] {
+        fs::write(desk.dir.path("agent.imx.part.json"), "{}").unwrap();
+        fs::write(desk.dir.path(name), "{}").unwrap();
+        desk.download_as(&Download::new().if_missing(true)).unwrap();
+        assert_eq!(desk.dir.names().len(), left);
+    }
     assert_eq!(desk.fetched().len(), 1);
     // Without it, the file is replaced.
     fs::write(desk.path(), "old").unwrap();

@@ -222,6 +222,20 @@ fn a_url_that_cannot_be_meant_is_refused_before_anything_is_sent_there() {
 }
 
 #[test]
+fn a_storage_that_speaks_no_tls_says_nothing_of_the_base_url() {
+    let odd = Odd::new();
+    let plain = Server::new([act(|c| c.send("HTTP/1.1 400 Bad Request\r\n\r\n"))]);
+    let url = plain.url.replace("http://", "https://");
+    let run = odd.run([offer(&url).into()]);
+    let error = run.result.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Tls);
+    assert!(
+        error.to_string().ends_with(": it does not speak TLS"),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_proxy_is_decided_for_each_host() {
     let child = || {
         let proxy = std::env::var("https_proxy").unwrap();
