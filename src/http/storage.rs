@@ -73,10 +73,7 @@ impl Transport {
 
     fn fetch_once(&self, url: &str, target: &BaseUrl, fetch: &Fetch) -> Result<Stream<'_>> {
         self.check_stopped()?;
-        let proxy = match target.is_loopback {
-            true => None,
-            false => proxy::choose(self.proxy_setting.as_ref(), target, variable)?,
-        };
+        let proxy = proxy::choose(self.proxy_setting.as_ref(), target, variable)?;
         let mut get = Request::get(url);
         get.deadline = Some(fetch.deadline);
         let limits = Limits {

@@ -150,6 +150,16 @@ fn a_link_that_breaks_at_every_9_mb_with_expired_urls_comes_through() {
     assert_eq!(statuses, [200, 206, 206, 206, 206, 206, 206, 206]);
 }
 
+#[test]
+fn tries_are_counted_since_the_file_grew() {
+    let desk = Desk::new(3 * MB);
+    desk.storage()
+        .change(|settings| settings.breaks_after = Some(MB / 5));
+    desk.download().unwrap();
+    assert_eq!(desk.fetched().len(), 15);
+    desk.assert_whole();
+}
+
 /// The service and the storage, both scripted, and a folder for the file.
 pub struct Odd {
     pub script: Script,
@@ -321,7 +331,7 @@ fn a_part_is_resumed_whatever_the_storage_says_in_between() {
         ),
         (Reply::new(503, "busy").into(), &["bytes=10-", "bytes=10-"]),
         (
-            raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+            raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"),
             &["bytes=10-", "bytes=10-"],
         ),
         // A good part of what is missing.
@@ -344,6 +354,7 @@ fn a_part_is_resumed_whatever_the_storage_says_in_between() {
         assert_eq!(ranges(&run.requests)[1..], *expected, "{case}");
         assert_eq!(fs::read(odd.path()).unwrap(), FILE, "{case}");
         assert_eq!(downloaded.fetched, FILE.len() as u64, "{case}");
+        assert_eq!(run.sleeps.len(), 2, "{case}");
         for request in fetches(&run.requests).skip(1) {
             assert_eq!(request.header("if-range"), Some(ETAG), "{case}");
         }

@@ -297,6 +297,11 @@ fn the_url_must_be_for_the_same_agent_and_model() {
         assert_says(&error, "named the file of another agent or model");
         assert_eq!((run.requests.len(), error.is_retryable()), (1, false));
     }
+    // Half a response may lack what would say so.
+    let half: Vec<u8> = offer(&odd.url()).into();
+    let run = odd.run([raw(&half[..half.len() - 3]), odd.offer()]);
+    run.result.unwrap();
+    assert_eq!(run.requests.len(), 3);
     // The default changed between two URLs: what is there is of the other one.
     let service = [odd.offer(), named(ID, "expression-2")];
     let storage = [broken(whole(), 10), whole().into()];
@@ -330,6 +335,10 @@ fn a_file_that_is_not_there_yet_is_waited_for() {
     let run = odd.run(turns);
     run.result.unwrap();
     assert_eq!(run.sleeps, [secs(5), secs(60)]);
+    // Asking for it is no failed try.
+    let mut turns = vec![pending("X", "DEVICE_BUILD_PENDING"); 20];
+    turns.extend([gateway(502).into(), odd.offer()]);
+    odd.run(turns).result.unwrap();
     // Its time runs out, and no wait is begun that would pass it.
     let api = odd.script.builder(false).build().unwrap();
     let download = Download::new().timeout(secs(3600)).interval(secs(1000));
@@ -741,6 +750,7 @@ fn a_shutdown_ends_a_download_within_100_ms_and_the_next_one_resumes() {
     let stopped = Arc::new(Mutex::new(None));
     let at = stopped.clone();
     let api = api.on_event(move |event| {
+        assert!(!matches!(event, Event::Retrying { .. }), "{event:?}");
         let is_due = matches!(event, Event::Downloading { received, .. } if *received > MB as u64);
         if is_due && at.lock().unwrap().is_none() {
             *at.lock().unwrap() = Some(Instant::now());

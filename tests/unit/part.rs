@@ -135,6 +135,19 @@ fn what_a_power_cut_may_have_lost_is_cut_before_anything_is_written() {
 }
 
 #[test]
+fn what_is_written_is_synced_every_16_mib() {
+    let place = Place::new("synced");
+    let mut part = place.begin(Some("\"a\""), 100 << 20);
+    let block = vec![1; 1 << 20];
+    for (blocks, synced) in [(15, 0), (1, 16), (15, 16), (1, 32)] {
+        for _ in 0..blocks {
+            part.write(&block).unwrap();
+        }
+        assert_eq!(part.note.synced, synced << 20);
+    }
+}
+
+#[test]
 fn without_an_id_of_the_boot_the_end_of_a_call_syncs() {
     let place = Place::new("no-boot");
     let mut part = place.begin(Some("\"a\""), 100);
