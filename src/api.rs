@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use crate::clock::{Clock, Stopwatch};
 use crate::error::{Error, Result};
 use crate::event::{Event, Hook};
-use crate::{builder::ApiBuilder, http::Transport, retry};
+use crate::{builder::ApiBuilder, file::LockWait, http::Transport, retry};
 
 /// The client.
 ///
@@ -170,14 +170,27 @@ impl Api {
         let Some(delay) = delay.filter(|_| attempts <= self.shared.max_retries) else {
             return false;
         };
-        let reason = error.to_string();
+        self.pause(attempts, delay, error);
+        true
+    }
+
+    /// Reports the retry of what failed, and sleeps before it.
+    pub(crate) fn pause(&self, attempts: u32, delay: Duration, error: &Error) {
         self.report(|| Event::Retrying {
             attempts,
             delay,
-            reason,
+            reason: error.to_string(),
         });
-        clock.sleep(delay);
-        true
+        self.shared.clock.sleep(delay);
+    }
+
+    /// A wait for the lock of a file, until a time on the clock.
+    pub(crate) fn lock_wait(&self, until: Duration) -> LockWait<'_> {
+        LockWait {
+            clock: &*self.shared.clock,
+            stopped: self.shared.transport.stopped(),
+            until,
+        }
     }
 
     /// Starts to measure the age of something, the time in which the computer is suspended

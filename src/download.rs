@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use crate::api::Api;
 use crate::error::{Error, Result};
-use crate::text::{describe_char, hidden_char};
 use job::Job;
 
 /// Which model file to download, and how long to try.
@@ -94,14 +93,6 @@ impl Download {
             if time.is_zero() {
                 return Err(Error::invalid(format!("the {name} must be more than zero")));
             }
-        }
-        let model = self.model.as_deref();
-        if model.is_some_and(|model| model.trim().is_empty()) {
-            return Err(Error::invalid("the model is empty"));
-        }
-        if let Some(c) = model.and_then(hidden_char) {
-            let what = format!("the model contains {}: remove it", describe_char(c));
-            return Err(Error::invalid(what));
         }
         Ok(())
     }

@@ -190,6 +190,11 @@ impl Error {
         Error::new(ErrorKind::WaitTimedOut, "the time ran out")
     }
 
+    /// [`Api::shutdown`](crate::Api::shutdown) ended the call.
+    pub(crate) fn shut_down() -> Self {
+        Error::new(ErrorKind::ShutDown, "shut down")
+    }
+
     pub(crate) fn call(mut self, call: &'static str) -> Self {
         if self.0.call != CONFIG {
             self.0.call = call;
@@ -242,6 +247,20 @@ impl Error {
     pub(crate) fn and(mut self, what: &str) -> Self {
         self.0.what += what;
         self
+    }
+
+    /// Says how the last of several tries failed, and keeps that as the cause.
+    pub(crate) fn after_try(self, name: &str, last: Option<Error>) -> Self {
+        let Some(last) = last else {
+            return self;
+        };
+        let status = last.http_status().map(|status| format!(" ({status})"));
+        let status = status.unwrap_or_default();
+        self.and(&format!(
+            "; the last {name} failed: {}{status}",
+            last.what()
+        ))
+        .caused_by(last)
     }
 
     /// Names what this is about.

@@ -189,7 +189,7 @@ impl LockError {
             .advice("remove all but one"),
             LockError::Busy => Error::new(ErrorKind::WaitTimedOut, "another process uses it")
                 .advice("it may be sending a request; call again when it has ended"),
-            LockError::ShutDown => Error::new(ErrorKind::ShutDown, "shut down"),
+            LockError::ShutDown => Error::shut_down(),
         }
     }
 }

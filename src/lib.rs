@@ -208,16 +208,18 @@
 //! - What is there is resumed only if the storage has the same file: its strong `ETag`, its length
 //!   and the offset must be those of the note. Otherwise the download starts over. There is no
 //!   checksum of the whole file.
-//! - After a kill, the next call resumes within 256 KiB of the end. After a power failure, it resumes
-//!   at what was synced, within 16 MiB.
+//! - After a kill, the next call resumes where the process ended on Linux, which has an id for the time
+//!   since it was started. After a restart of the computer, and after a kill elsewhere, it resumes at
+//!   what was synced, within 16 MiB.
 //! - Calls for one path wait for each other under a lock of the operating system, also between
 //!   processes. A file system without locks works, without resuming in a later call.
 //! - A file that is not published yet, an expired URL, a connection that breaks or stalls, and a
-//!   storage that fails are retried. Ten tries in a row that bring the file no further end the call.
+//!   storage that fails are retried, each time with a new URL. Ten tries in a row that bring the file
+//!   no further end the call.
 //! - The proxy and `NO_PROXY` are decided for the storage's host. The certificates of
 //!   [`root_certificates_pem`](ApiBuilder::root_certificates_pem) are those for the storage too.
 //! - A storage that takes longer to begin its response than [`stall`](Download::stall) is given the
-//!   [`response_timeout`](ApiBuilder::response_timeout) from the second try on.
+//!   [`response_timeout`](ApiBuilder::response_timeout) in the next try.
 //! - At a server without this endpoint, such as the 2025 API, the agent's
 //!   [`model_url`](Agent::model_url) is fetched, whatever the model.
 //!

@@ -292,13 +292,9 @@ impl<'a> Receipt<'a> {
 
     /// Waits for at most this long, and not beyond the deadline.
     fn lock_wait(&self, longest: Duration) -> LockWait<'_> {
-        let shared = &self.api.shared;
-        let until = shared.clock.now().saturating_add(longest);
-        LockWait {
-            clock: &*shared.clock,
-            stopped: shared.transport.stopped(),
-            until: self.deadline.map_or(until, |deadline| deadline.min(until)),
-        }
+        let until = self.api.shared.clock.now().saturating_add(longest);
+        let deadline = self.deadline.unwrap_or(until);
+        self.api.lock_wait(until.min(deadline))
     }
 
     /// Reads the last attempt, and cuts the file after its last whole line: what is appended must

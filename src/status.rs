@@ -48,18 +48,12 @@ impl Api {
     /// Asks once for an agent's status, by a deadline. The error names the agent.
     pub(crate) fn ask_status(&self, agent_id: &str, deadline: Option<Duration>) -> Result<Agent> {
         let path = path(agent_id)?;
-        let about_agent = |error: Error| match error.kind() {
-            ErrorKind::InvalidInput => error,
-            // Nothing is known of an agent that the service does not know.
-            _ if is_unknown(&error) => error.agent(agent_id).billing_is(Billing::Unknown),
-            _ => error.agent(agent_id).billing_is(Billing::Billed),
-        };
         let sent = self.shared.transport.send(Request {
             deadline,
             ..Request::get(&path)
         });
-        let response = sent.map_err(about_agent)?;
-        parse(response, agent_id).map_err(|error| about_agent(error).after(1))
+        let response = sent.map_err(|error| about_agent(error, agent_id))?;
+        parse(response, agent_id).map_err(|error| about_agent(error, agent_id).after(1))
     }
 }
 
@@ -94,6 +88,16 @@ pub(crate) fn is_unknown(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound && !is_deleted
 }
 
+/// Names the agent that an error is about, and says that it was billed when it was created.
+pub(crate) fn about_agent(error: Error, agent_id: &str) -> Error {
+    match error.kind() {
+        ErrorKind::InvalidInput => error,
+        // Nothing is known of an agent that the service does not know.
+        _ if is_unknown(&error) => error.agent(agent_id).billing_is(Billing::Unknown),
+        _ => error.agent(agent_id).billing_is(Billing::Billed),
+    }
+}
+
 /// A page of a gateway's says nothing about the agent.
 pub(crate) fn not_found(error: Error) -> Error {
     if error.code().is_none() {
@@ -105,20 +109,20 @@ pub(crate) fn not_found(error: Error) -> Error {
 
 /// The path of a status request.
 pub(crate) fn path(agent_id: &str) -> Result<String> {
-    let segment = id_segment(agent_id).map_err(|error| error.call("status"))?;
+    let segment = segment("agent id", agent_id).map_err(|error| error.call("status"))?;
     Ok(format!("/v1/agent/status/{segment}"))
 }
 
-/// An agent id as one segment of a path, whatever is in it.
-pub(crate) fn id_segment(agent_id: &str) -> Result<String> {
-    let what: String = match agent_id {
-        "" => "the agent id is empty".into(),
-        "." | ".." => "the agent id is . or .., which a URL removes".into(),
-        id if id.trim() != id => "the agent id has a blank at its start or end".into(),
-        id => match hidden_char(id) {
-            Some(c) => format!("the agent id contains {}: remove it", describe_char(c)),
-            None => return Ok(path_segment(id)),
+/// A name, such as an agent id, as one segment of a path, whatever is in it.
+pub(crate) fn segment(what: &str, name: &str) -> Result<String> {
+    let problem: String = match name {
+        "" => "is empty".into(),
+        "." | ".." => "is . or .., which a URL removes".into(),
+        name if name.trim() != name => "has a blank at its start or end".into(),
+        name => match hidden_char(name) {
+            Some(c) => format!("contains {}: remove it", describe_char(c)),
+            None => return Ok(path_segment(name)),
         },
     };
-    Err(Error::invalid(what))
+    Err(Error::invalid(format!("the {what} {problem}")))
 }

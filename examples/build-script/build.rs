@@ -42,26 +42,25 @@ fn agent() -> Result<(String, PathBuf), String> {
     // crash.
     let url = env::var("BITHUMAN_API_BASE").unwrap_or(CURRENT_BASE_URL.into());
     let mut api = Api::builder().base_url(url);
-    if is_packaged() {
-        // `cargo package` builds a copy, and so does everyone who depends on this crate. What such
-        // a build writes into its receipt is lost, so each would create an agent and pay for it.
-        // Without a secret a finished receipt can be read, and nothing can be sent.
-        if !Path::new(RECEIPT).exists() {
-            return Err(format!(
-                "{RECEIPT} is not in the package: build once in the repository, commit {RECEIPT}, \
-                 then package again"
-            ));
-        }
-    } else {
+    if !is_packaged() {
         api = api.from_env();
     }
     let api = api.build().map_err(|error| format!("{error:?}"))?;
     // Once the receipt has the ready agent, this needs neither a secret nor the network.
     let agent = api.ensure_agent(RECEIPT, &request, &Wait::new());
-    let id = agent.map_err(|error| format!("{error:?}"))?.agent_id;
     if is_packaged() {
-        return Ok((id, PathBuf::new()));
+        // `cargo package` builds a copy, and so does everyone who depends on this crate. What such
+        // a build writes into its receipt is lost, so each would create an agent and pay for it.
+        // Without a secret a finished receipt can be read, and nothing can be sent.
+        let agent = agent.map_err(|error| {
+            format!(
+                "{RECEIPT} in this package has no ready agent: build once in the repository, \
+                 commit it, and package again ({error})"
+            )
+        })?;
+        return Ok((agent.agent_id, PathBuf::new()));
     }
+    let id = agent.map_err(|error| format!("{error:?}"))?.agent_id;
     // Nor does this, once the file is there. A build that was interrupted is resumed.
     let file = api.download(&id, FILE, &Download::new().if_missing(true));
     Ok((id, file.map_err(|error| format!("{error:?}"))?.path))

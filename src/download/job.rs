@@ -3,20 +3,21 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::offer::{Failure, Offer};
 use super::part::{Note, Part};
-use super::step::{self, Step, Then, next_step, strong};
-use super::{Download, Downloaded};
+use super::step::{self, Failure, Step, next_step, strong_etag};
+use super::{Download, Downloaded, offer};
 use crate::api::Api;
-use crate::error::{Billing, Error, ErrorKind, Facts, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::Event;
-use crate::file::{self, LockWait};
+use crate::file;
 use crate::http::{Fetch, Stream};
-use crate::status::id_segment;
+use crate::status::about_agent;
 use crate::text::{human_size, human_time};
 
 /// The least time between two events.
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);
+
+const CALL_AGAIN: &str = "call download again";
 
 /// A download that is going on.
 pub(super) struct Job<'a> {
@@ -25,17 +26,14 @@ pub(super) struct Job<'a> {
     pub download: &'a Download,
     /// A time on the clock.
     pub deadline: Duration,
-    offer: Option<Offer>,
-    /// The storage took too long to begin its response.
-    is_slow: bool,
     /// The tries so far.
     attempts: u32,
     /// The tries in a row that brought the file no further than `furthest`.
     failures: u32,
     furthest: u64,
     fetched: u64,
-    reported: u64,
-    reported_at: Option<Duration>,
+    /// The time of the next event.
+    next_event: Duration,
     /// Why the last try brought no whole file.
     last_error: Option<Error>,
 }
@@ -47,36 +45,36 @@ impl<'a> Job<'a> {
             agent_id,
             download,
             deadline: api.shared.clock.now().saturating_add(download.timeout),
-            offer: None,
-            is_slow: false,
             attempts: 0,
             failures: 0,
             furthest: 0,
             fetched: 0,
-            reported: 0,
-            reported_at: None,
+            next_event: Duration::ZERO,
             last_error: None,
         }
     }
 
     pub fn run(&mut self, path: &Path) -> Result<Downloaded> {
         self.download.check()?;
-        let id = id_segment(self.agent_id)?;
+        let endpoint = offer::endpoint(self.agent_id, self.download)?;
         let target = file::check_path(path)
-            .map_err(|what| file_error(path, &what).advice("choose another path"))?;
+            .map_err(|what| file_error(path, what).advice("choose another path"))?;
         let target = file::follow_links(target);
         if let Some(there) = self.existing(&target) {
+            if Part::has_note(&target) {
+                // Removes the one that a crash has left beside a whole file.
+                drop(self.open(&target, &endpoint, Duration::ZERO));
+            }
             return Ok(there);
         }
-        let mut part = self.open(&target)?;
+        let mut part = self.open(&target, &endpoint, self.deadline)?;
         // Another process may have had the lock, and finished.
         if let Some(there) = self.existing(&target) {
             return Ok(there);
         }
-        self.furthest = part.offset;
         while !part.is_whole() {
             self.attempts += 1;
-            if let Err(failure) = self.attempt(&id, &mut part) {
+            if let Err(failure) = self.attempt(&endpoint, &mut part) {
                 self.pause(failure, &part)?;
             }
         }
@@ -88,7 +86,7 @@ impl<'a> Job<'a> {
         };
         part.finish(&*self.api.shared.clock).map_err(|reason| {
             let what = format!("cannot be put in place: {reason}");
-            file_error(&downloaded.path, &what).advice("fix that, then call download again")
+            file_error(&downloaded.path, what).advice("fix that, then call download again")
         })?;
         Ok(downloaded)
     }
@@ -104,129 +102,82 @@ impl<'a> Job<'a> {
         })
     }
 
-    fn open(&self, target: &Path) -> Result<Part> {
-        let shared = &self.api.shared;
-        let wanted = Note {
-            base_url: shared.transport.base().url.clone(),
-            agent_id: self.agent_id.into(),
-            asked_model: self.download.model.clone(),
-            ..Note::default()
-        };
-        let wait = LockWait {
-            clock: &*shared.clock,
-            stopped: shared.transport.stopped(),
-            until: self.deadline,
-        };
-        Part::open(target, wanted, &wait).map_err(|error| {
+    fn open(&self, target: &Path, endpoint: &str, until: Duration) -> Result<Part> {
+        let request = [&self.api.shared.transport.base().url, endpoint].concat();
+        Part::open(target, request, &self.api.lock_wait(until)).map_err(|error| {
             let error = error.into_error(ErrorKind::File);
             error.within(&format!("file {}", target.display()))
         })
     }
 
-    /// Asks for the URL if there is none, and fetches as much as comes.
-    fn attempt(&mut self, id: &str, part: &mut Part) -> Result<(), Failure> {
-        let offer = match self.offer.take().filter(Offer::is_fresh) {
-            Some(offer) => offer,
-            None => self.ask(id)?,
-        };
-        part.set_model(offer.model.clone());
-        let url = offer.url.clone();
-        self.offer = Some(offer);
-        let mut range = part.range();
-        let (stream, starts_over) = loop {
-            let stream = self.fetch(&url, range)?;
-            match next_step(&stream.head, range.map(|(offset, _)| offset), &part.note) {
-                Step::WithoutRange => range = None,
-                Step::StartOver => break (stream, true),
-                Step::Append(total) => {
-                    part.note.total = Some(total);
-                    part.resume()?;
-                    break (stream, false);
-                }
-                Step::Fail(kind, then, what) => {
-                    let facts = Facts {
-                        http_status: Some(stream.head.status),
-                        retry_after: stream.head.retry_after,
-                        ..Facts::default()
-                    };
-                    let error = Error::new(kind, format!("the storage {} {what}", stream.host));
-                    let error = error.response(facts);
-                    return Err(Failure { error, then });
-                }
-            }
-        };
-        let copied = self.copy(stream, part, starts_over);
-        part.save()?;
-        copied
-    }
-
-    fn fetch(&mut self, url: &str, range: Option<(u64, &str)>) -> Result<Stream<'a>> {
-        let fetch = Fetch {
-            url,
+    /// Asks for a URL, which then cannot have expired, and fetches as much as comes.
+    fn attempt(&mut self, endpoint: &str, part: &mut Part) -> Result<(), Failure> {
+        let offer = self.ask(endpoint)?;
+        let transport = &self.api.shared.transport;
+        let range = part.range(&offer.model);
+        let stream = transport.fetch(&Fetch {
+            url: &offer.url,
             range,
-            stall: self.download.stall,
-            is_slow: self.is_slow,
+            stall: match self.last_error.as_ref().map(Error::kind) {
+                // The head may take as long as that of any other response.
+                Some(ErrorKind::Timeout) => self.download.stall.max(transport.response_timeout),
+                _ => self.download.stall,
+            },
             deadline: self.deadline,
-        };
-        let stream = self.api.shared.transport.fetch(&fetch);
-        if let Err(error) = &stream {
-            self.is_slow |= error.kind() == ErrorKind::Timeout;
+        })?;
+        match next_step(&stream.head, range.map(|range| range.0), &part.note) {
+            Step::Write(offset, total) => {
+                let note = Note {
+                    model: offer.model,
+                    etag: strong_etag(&stream.head),
+                    total,
+                    ..part.note.clone()
+                };
+                self.copy(stream, offset, note, part)?;
+            }
+            Step::WithoutRange => part.offset = 0,
+            Step::Fail(kind, what) => return Err(stream.error(kind, what).into()),
         }
-        stream
+        Ok(())
     }
 
     /// Writes a body to the part.
-    fn copy(
-        &mut self,
-        mut stream: Stream,
-        part: &mut Part,
-        starts_over: bool,
-    ) -> Result<(), Failure> {
+    fn copy(&mut self, mut stream: Stream, offset: u64, note: Note, part: &mut Part) -> Result<()> {
         let mut buffer = vec![0; 64 * 1024];
-        let mut is_first = true;
-        loop {
-            let n = stream.read(&mut buffer)?;
-            let bytes = buffer.get(..n).unwrap_or_default();
-            if bytes.is_empty() {
-                break;
-            }
-            // Not before there is a first byte: a body without one costs nothing that is there.
-            if starts_over && is_first {
-                part.start_over(strong(stream.head.etag.as_deref()), stream.head.length)?;
-            }
-            is_first = false;
-            let end = part.offset + n as u64;
-            if part.note.total.is_some_and(|total| end > total) {
-                let what = format!("the storage {} sent more than the file has", stream.host);
-                return Err(unexpected(what).into());
-            }
-            part.write(bytes)?;
+        let mut n = stream.read(&mut buffer)?;
+        // A body without a byte costs nothing that is there.
+        if n > 0 {
+            let begun = part.begin(offset, note);
+            begun.map_err(|reason| write_error(reason, part))?;
+        }
+        while n > 0 {
+            let written = part.write(buffer.get(..n).unwrap_or_default());
+            written.map_err(|reason| write_error(reason, part))?;
             self.fetched += n as u64;
-            self.report(part);
-            if self.remaining().is_zero() {
-                return Err(Error::out_of_time().into());
+            self.progress(part);
+            n = stream.read(&mut buffer)?;
+            // Only its end says how long a chunked body is.
+            if n == 0 {
+                part.note.total.get_or_insert(part.offset);
             }
         }
-        // A chunked body says only at its end how long it is.
-        if !is_first {
-            part.note.total.get_or_insert(part.offset);
+        if !part.is_whole() {
+            let what = "did not send the file as it announced";
+            return Err(stream.error(ErrorKind::UnexpectedResponse, what));
         }
-        match part.is_whole() {
-            true => Ok(()),
-            false => {
-                let what = format!("the storage {} sent too little of the file", stream.host);
-                Err(unexpected(what).into())
-            }
-        }
+        Ok(())
     }
 
-    fn report(&mut self, part: &Part) {
+    /// Notes and reports that more than ever is there, if that is so.
+    fn progress(&mut self, part: &Part) {
+        if part.offset <= self.furthest {
+            return;
+        }
+        self.furthest = part.offset;
+        self.failures = 0;
         let now = self.api.shared.clock.now();
-        let next = self.reported_at.map(|at| at.saturating_add(EVENT_INTERVAL));
-        let is_due = next.is_none_or(|next| now >= next) || part.is_whole();
-        if part.offset > self.reported && is_due {
-            self.reported = part.offset;
-            self.reported_at = Some(now);
+        if now >= self.next_event || part.is_whole() {
+            self.next_event = now.saturating_add(EVENT_INTERVAL);
             self.api.report(|| Event::Downloading {
                 received: part.offset,
                 total: part.note.total,
@@ -234,123 +185,57 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn remaining(&self) -> Duration {
-        let now = self.api.shared.clock.now();
-        self.deadline.saturating_sub(now)
-    }
-
     /// Pauses before the next try, or returns the error that ends the call.
     fn pause(&mut self, failure: Failure, part: &Part) -> Result<()> {
-        let Failure { error, then } = failure;
+        let delay = step::pause(&failure, self.failures, self.download.interval);
+        let Failure { error, is_pending } = failure;
         if error.kind() == ErrorKind::WaitTimedOut {
             return Err(self.deadline_error(part));
         }
-        if part.offset > self.furthest {
-            self.furthest = part.offset;
-            self.failures = 0;
-        }
-        if then == Then::NewUrl {
-            self.offer = None;
-        }
-        let retry_after = error.retry_after().unwrap_or_default();
-        let interval = self.download.interval;
-        let Some(delay) = step::pause(then, self.failures, interval, retry_after) else {
-            return Err(match (then, error.kind()) {
-                (Then::Stop, ErrorKind::File) => write_error(error, part),
-                (Then::Stop, _) => error,
-                _ => error.and_advice(&call_again(part)),
+        let Some(delay) = delay else {
+            return Err(match error.is_retryable() {
+                true => error.and_advice(CALL_AGAIN),
+                false => error,
             });
         };
-        if then != Then::Wait {
-            self.failures += 1;
-        }
-        let error = error.call("download").agent(self.agent_id);
-        let reason = error.to_string();
-        self.last_error = Some(error);
-        if delay >= self.remaining() {
+        self.failures += u32::from(!is_pending);
+        let error = self.last_error.insert(self.about(error));
+        let now = self.api.shared.clock.now();
+        if delay >= self.deadline.saturating_sub(now) {
             return Err(self.deadline_error(part));
         }
-        self.api.report(|| Event::Retrying {
-            attempts: self.attempts,
-            delay,
-            reason,
-        });
-        self.api.shared.clock.sleep(delay);
+        self.api.pause(self.attempts, delay, error);
         Ok(())
     }
-}
 
-/// The errors of a download.
-impl Job<'_> {
     pub fn about(&self, error: Error) -> Error {
-        let error = error.call("download").after(self.attempts);
-        match (error.kind(), error.http_status()) {
-            (ErrorKind::InvalidInput, _) => error,
-            // Nothing is known of an agent that the service does not know.
-            (ErrorKind::NotFound, Some(404)) => {
-                error.agent(self.agent_id).billing_is(Billing::Unknown)
-            }
-            _ => error.agent(self.agent_id).billing_is(Billing::Billed),
-        }
+        let error = about_agent(error, self.agent_id);
+        error.call("download").after(self.attempts)
     }
 
+    /// There is no time left, or too little for another try.
     fn deadline_error(&mut self, part: &Part) -> Error {
         let timeout = human_time(self.download.timeout);
         let mut what = format!("the file was not whole within {timeout}");
-        if !self.remaining().is_zero() {
-            what = format!("the file is not whole, and too little of {timeout} remains for a try");
-        }
         if part.offset > 0 {
-            what += &format!(" ({})", progress(part));
+            what += &format!(" ({} are there)", human_size(part.offset));
         }
-        let error = Error::new(ErrorKind::WaitTimedOut, what).advice(call_again(part));
-        match self.last_error.take() {
-            Some(last) => {
-                let status = last.http_status().map(|status| format!(" ({status})"));
-                let what = format!("; the last try: {}", last.what());
-                let error = error.and(&what).and(&status.unwrap_or_default());
-                error.caused_by(last)
-            }
-            None => error,
-        }
+        let error = Error::new(ErrorKind::WaitTimedOut, what).advice(CALL_AGAIN);
+        error.after_try("try", self.last_error.take())
     }
 }
 
-/// A response that makes no sense, and is not quoted.
-pub(super) fn unexpected(what: impl Into<String>) -> Error {
-    Error::new(ErrorKind::UnexpectedResponse, what)
-}
-
-fn call_again(part: &Part) -> String {
-    match part.range() {
-        Some(_) => "call download again, which resumes".into(),
-        None => "call download again".into(),
-    }
-}
-
-fn file_error(path: &Path, what: &str) -> Error {
+fn file_error(path: &Path, what: String) -> Error {
     let path = path.display().to_string();
     Error::new(ErrorKind::File, what).within(format!("file {path}").trim())
 }
 
 /// Says which file cannot be written, and how much of it is missing.
-fn write_error(error: Error, part: &Part) -> Error {
-    let error = error.within(&format!("file {}", part.path.display()));
-    let error = error.advice("fix that, then call download again");
-    match part.note.total {
-        Some(total) if total > part.offset => {
-            let missing = human_size(total - part.offset);
-            error.and(&format!("; {missing} of {} are missing", human_size(total)))
-        }
-        _ => error,
+fn write_error(reason: std::io::Error, part: &Part) -> Error {
+    let mut what = format!("cannot be written: {reason}");
+    if let Some(total) = part.note.total {
+        let missing = human_size(total.saturating_sub(part.offset));
+        what += &format!("; {missing} of {} are missing", human_size(total));
     }
-}
-
-/// How much is there.
-fn progress(part: &Part) -> String {
-    let there = human_size(part.offset);
-    match part.note.total {
-        Some(total) => format!("{there} of {}", human_size(total)),
-        None => there,
-    }
+    file_error(&part.path, what).advice("fix that, then call download again")
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::part::Note;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::http::Head;
 use crate::retry;
 
@@ -13,101 +13,97 @@ const MOST_FAILURES: u32 = 10;
 /// What to do with a response of the storage.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Its body continues what is there, of a file of this length.
-    Append(u64),
-    /// Its body is the whole file.
-    StartOver,
+    /// Its body has the file from this offset on. So long is the whole file, if that is said.
+    Write(u64, Option<u64>),
     /// It is not about what is there: ask for the whole file.
     WithoutRange,
     /// It has no file.
-    Fail(ErrorKind, Then, &'static str),
+    Fail(ErrorKind, &'static str),
 }
 
-/// What may help after a try that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
-    /// Nothing.
-    Stop,
-    /// Another try.
-    Retry,
-    /// Another URL.
-    NewUrl,
-    /// Time: the file is not there yet.
-    Wait,
+/// Why a try brought no whole file.
+pub(super) struct Failure {
+    pub error: Error,
+    /// The file is not there yet.
+    pub is_pending: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure {
+            error,
+            is_pending: false,
+        }
+    }
 }
 
 /// Decides what a response means. `offset` is where it was to begin, if not at the start.
 pub(super) fn next_step(head: &Head, offset: Option<u64>, note: &Note) -> Step {
     use ErrorKind::{Rejected, Service, UnexpectedResponse};
     match (head.status, offset) {
-        (200, _) => match no_file(head) {
-            Some(what) => Step::Fail(UnexpectedResponse, Then::Retry, what),
-            None => Step::StartOver,
-        },
+        (200, _) if is_whole_file(head) => Step::Write(0, length(head)),
         (206, Some(offset)) => match continued_total(head, offset, note) {
-            Some(total) => Step::Append(total),
+            Some(total) => Step::Write(offset, Some(total)),
             None => Step::WithoutRange,
         },
         (416, Some(_)) => Step::WithoutRange,
-        (400 | 401 | 403 | 404 | 410, _) => {
-            Step::Fail(Rejected, Then::NewUrl, "refuses the signed URL")
-        }
-        (408 | 425 | 429 | 500.., _) => Step::Fail(Service, Then::Retry, "failed"),
-        (201..=299 | 416, _) => Step::Fail(UnexpectedResponse, Then::Retry, "sent no file"),
-        _ => Step::Fail(Rejected, Then::Stop, "rejected the request"),
+        (200..=299 | 416, _) => Step::Fail(UnexpectedResponse, "sent no file, or not the whole"),
+        (400 | 401 | 403 | 404 | 410, _) => Step::Fail(Service, "refuses the signed URL"),
+        (408 | 425 | 429 | 500.., _) => Step::Fail(Service, "failed"),
+        _ => Step::Fail(Rejected, "rejected the request"),
     }
 }
 
-/// Why a 200 is not the whole file, if that is so.
-fn no_file(head: &Head) -> Option<&'static str> {
-    if head.is_html {
-        Some("sent a web page instead of the file")
-    } else if head.content_range.is_some() {
-        Some("sent a part of the file as the whole")
-    } else if head.length == Some(0) {
-        Some("sent an empty file")
-    } else if head.is_encoded {
-        Some("sent the file compressed")
-    } else if head.length.is_none() && !head.is_chunked {
-        Some("sent the file without its length")
-    } else {
-        None
-    }
+/// Whether a 200 is the whole file, and says where that ends.
+fn is_whole_file(head: &Head) -> bool {
+    let media_type = head.get("content-type").unwrap_or_default();
+    let is_html = media_type.to_ascii_lowercase().starts_with("text/html");
+    let has_end = length(head) > Some(0) || head.get("transfer-encoding").is_some();
+    has_end && head.get("content-range").is_none() && !is_html && !is_encoded(head)
 }
 
 /// The length of the whole file, if a 206 continues the noted one at this offset.
 fn continued_total(head: &Head, offset: u64, note: &Note) -> Option<u64> {
-    let range = head.content_range.as_deref()?.strip_prefix("bytes ")?;
+    let range = head.get("content-range")?.strip_prefix("bytes ")?;
     let (range, total) = range.split_once('/')?;
     let (start, _) = range.split_once('-')?;
-    let total = total.parse().ok()?;
-    let is_same = head.etag == note.etag && note.total.is_none_or(|noted| noted == total);
-    let is_usable = !head.is_encoded && !head.is_html;
-    (is_same && is_usable && start.parse() == Ok(offset)).then_some(total)
+    let total: u64 = total.parse().ok()?;
+    let is_same = strong_etag(head) == note.etag && note.total.is_none_or(|noted| noted == total);
+    let has_room = length(head).is_none_or(|length| length <= total.saturating_sub(offset));
+    let is_next = start.parse() == Ok(offset) && has_room;
+    (is_same && is_next && !is_encoded(head)).then_some(total)
+}
+
+/// The length of the body, unless its end says that.
+fn length(head: &Head) -> Option<u64> {
+    match head.get("transfer-encoding") {
+        Some(_) => None,
+        None => head.get("content-length")?.parse().ok(),
+    }
 }
 
 /// A validator that stands for the same bytes, and not only for the same meaning.
-pub(super) fn strong(etag: Option<&str>) -> Option<String> {
-    let etag = etag?;
+pub(super) fn strong_etag(head: &Head) -> Option<String> {
+    let etag = head.get("etag")?;
     let is_strong = etag.len() > 2 && etag.starts_with('"') && etag.ends_with('"');
     is_strong.then(|| etag.to_owned())
 }
 
+/// Whether the body is compressed, or changed in another way.
+fn is_encoded(head: &Head) -> bool {
+    let encoding = head.get("content-encoding").unwrap_or("identity");
+    !encoding.eq_ignore_ascii_case("identity")
+}
+
 /// How long to pause before the next try, if there is to be one. `failures` counts the tries before
 /// this one that brought the file no further.
-pub(super) fn pause(
-    then: Then,
-    failures: u32,
-    interval: Duration,
-    retry_after: Duration,
-) -> Option<Duration> {
-    match then {
-        Then::Wait => Some(interval.max(retry_after)),
-        Then::Retry | Then::NewUrl if failures + 1 < MOST_FAILURES => {
-            Some(retry::backoff(failures, retry::random()).max(retry_after))
-        }
-        _ => None,
+pub(super) fn pause(failure: &Failure, failures: u32, interval: Duration) -> Option<Duration> {
+    let retry_after = failure.error.retry_after().unwrap_or_default();
+    if failure.is_pending {
+        return Some(interval.max(retry_after));
     }
+    let may_pass = failure.error.is_retryable() && failures + 1 < MOST_FAILURES;
+    may_pass.then(|| retry::backoff(failures, retry::random()).max(retry_after))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use ureq::Timeout;
+use ureq::{Proxy, Timeout};
 
 use super::base_url::{CURRENT_BASE_URL, DEFAULT_BASE_URL};
 use super::tls;
@@ -15,11 +15,12 @@ pub(super) const THROUGH: &str = " through the proxy ";
 pub(super) const BASE_URL_HINT: &str = " (is the base URL right?)";
 
 /// Who an exchange is with, and how long each of its phases may take.
-pub(super) struct Limits<'a> {
+pub(super) struct Limits {
     /// The host, and the proxy if there is one.
-    pub peer: &'a str,
+    pub peer: String,
     /// What else may be wrong where the peer is not who it should be.
     pub hint: &'static str,
+    pub proxy: Option<Proxy>,
     pub connect: Duration,
     /// One write, or the head of the request.
     pub write: Duration,
@@ -27,6 +28,8 @@ pub(super) struct Limits<'a> {
     pub upload: Duration,
     /// The head of the response, and then its body.
     pub response: Duration,
+    /// How long nothing may come of a body that may take until the deadline.
+    pub stall: Option<Duration>,
     /// How long a connection that is used may have been idle.
     pub max_idle: Duration,
     /// A time on the clock.
@@ -80,13 +83,13 @@ pub(super) fn to_error(error: ureq::Error, limits: &Limits) -> Error {
             return Error::new(Network, what);
         }
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
-            (Tls, no_tls(error, peer))
+            (Tls, no_tls(error, limits))
         }
-        ureq::Error::Tls(_) | ureq::Error::TlsRequired => (Tls, no_tls(&error, peer)),
+        ureq::Error::Tls(_) | ureq::Error::TlsRequired => (Tls, no_tls(&error, limits)),
         #[cfg(feature = "rustls")]
-        ureq::Error::Rustls(_) => (Tls, no_tls(&error, peer)),
+        ureq::Error::Rustls(_) => (Tls, no_tls(&error, limits)),
         #[cfg(feature = "native-tls")]
-        ureq::Error::NativeTls(_) => (Tls, no_tls(&error, peer)),
+        ureq::Error::NativeTls(_) => (Tls, no_tls(&error, limits)),
         ureq::Error::LargeResponseHeader(..) => {
             let what = format!("the head of the response from {peer} is larger than 32 KiB");
             (UnexpectedResponse, what)
@@ -101,6 +104,10 @@ pub(super) fn to_error(error: ureq::Error, limits: &Limits) -> Error {
             let what = format!("the response from {peer} is not valid HTTP{hint}");
             (UnexpectedResponse, what)
         }
+        // Their texts quote the URL, which may be a credential.
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+            return Error::new(Network, format!("the request to {peer} failed"));
+        }
         _ => (Network, format!("the request to {peer} failed")),
     };
     Error::new(kind, what).caused_by(error.into_io())
@@ -108,13 +115,14 @@ pub(super) fn to_error(error: ureq::Error, limits: &Limits) -> Error {
 
 /// The time of a phase ran out: its own, or what remained until the deadline.
 fn timed_out(timeout: Timeout, limits: &Limits) -> Error {
-    let peer = limits.peer;
+    let peer = &limits.peer;
     let unread = format!("{peer} did not read the request");
-    let (own, what) = match timeout {
-        Timeout::Connect => (limits.connect, format!("no connection to {peer}")),
-        Timeout::SendBody => (limits.upload, unread),
-        Timeout::SendRequest | Timeout::PerWrite => (limits.write, unread),
-        Timeout::RecvBody => (limits.response, format!("no whole response from {peer}")),
+    let (own, what) = match (timeout, limits.stall) {
+        (Timeout::Connect, _) => (limits.connect, format!("no connection to {peer}")),
+        (Timeout::SendBody, _) => (limits.upload, unread),
+        (Timeout::SendRequest | Timeout::PerWrite, _) => (limits.write, unread),
+        (Timeout::PerRead, Some(stall)) => (stall, format!("nothing came from {peer}")),
+        (Timeout::RecvBody, _) => (limits.response, format!("no whole response from {peer}")),
         _ => (limits.response, format!("no response from {peer}")),
     };
     if limits.remaining.is_some_and(|remaining| remaining <= own) {
@@ -124,9 +132,12 @@ fn timed_out(timeout: Timeout, limits: &Limits) -> Error {
     Error::new(ErrorKind::Timeout, what)
 }
 
-fn no_tls(error: &dyn std::fmt::Display, peer: &str) -> String {
-    let reason = tls::reason(&error.to_string());
-    format!("no trusted TLS connection to {peer}: {reason}")
+fn no_tls(error: &dyn std::fmt::Display, limits: &Limits) -> String {
+    let Limits { peer, hint, .. } = limits;
+    match tls::reason(&error.to_string()) {
+        tls::NO_TLS => format!("no trusted TLS connection to {peer}: {}{hint}", tls::NO_TLS),
+        reason => format!("no trusted TLS connection to {peer}: {reason}"),
+    }
 }
 
 /// ureq has the status of a proxy's refusal in its text alone.

@@ -14,7 +14,7 @@ use std::{env, io::Read, sync::Arc, time::Duration};
 use ureq::config::Config as UreqConfig;
 use ureq::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use ureq::http::{HeaderValue, Request as UreqRequest};
-use ureq::{Agent, AsSendBody, SendBody};
+use ureq::{Agent, AsSendBody, Proxy, SendBody};
 
 use crate::config::{Config, LONGEST_TIME, Setting};
 use crate::error::{Error, ErrorKind, Result};
@@ -53,18 +53,19 @@ const MAX_IDLE_BEFORE_OTHERS: Duration = Duration::from_secs(1);
 /// The connections to the service, and the secret that goes over them.
 pub(crate) struct Transport {
     agent: Agent,
-    /// Knows no secret. Each request has its own proxy.
+    /// Knows no secret.
     storage: Agent,
-    /// The caller's.
-    proxy: Option<Setting>,
+    /// The caller's proxy.
+    proxy_setting: Option<Setting>,
+    /// The proxy of the base URL.
+    proxy: Option<Proxy>,
     base: BaseUrl,
-    /// The host, and the proxy if there is one, for errors.
-    peer: String,
     secret: Secret,
     /// Why no request can be sent, if that is so.
     problem: Option<String>,
     connect_timeout: Duration,
-    response_timeout: Duration,
+    /// How long a response may take to begin.
+    pub response_timeout: Duration,
     clock: Arc<dyn Clock>,
     stopped: AtomicBool,
 }
@@ -86,15 +87,10 @@ impl Transport {
         let secret = config.secret.as_ref().map(Secret::new).transpose()?;
         let no_secret = "no API secret: set BITHUMAN_API_SECRET or ApiBuilder::secret";
         let mut problem = secret.is_none().then(|| no_secret.to_owned());
-        let variable = |name: &str| Some(env::var_os(name)?.to_string_lossy().into_owned());
         let proxy = proxy::choose(config.proxy.as_ref(), &base, variable).unwrap_or_else(|error| {
             problem = Some(error.what().into());
             None
         });
-        let mut peer = base.authority.clone();
-        if let Some(proxy) = &proxy {
-            peer += &format!("{THROUGH}{}:{}", proxy.host(), proxy.port());
-        }
         let builder = UreqConfig::builder()
             .http_status_as_error(false)
             // ureq takes a header of ours along to whatever host a redirect names.
@@ -108,14 +104,15 @@ impl Transport {
             .input_buffer_size(40 * 1024)
             // Measured: with half of it an upload takes a tenth longer, with twice as much no less.
             .output_buffer_size(64 * 1024)
-            .proxy(proxy);
+            // Each request has its own.
+            .proxy(None);
         let ureq = tls::configure(builder, config.root_certificates_pem.as_deref())?.build();
         Ok(Transport {
             agent: Agent::new_with_config(ureq.clone()),
             storage: Agent::new_with_config(ureq),
-            proxy: config.proxy.clone(),
+            proxy_setting: config.proxy.clone(),
+            proxy,
             base,
-            peer,
             secret: secret.unwrap_or_default(),
             problem,
             connect_timeout: config.connect_timeout.min(LONGEST_TIME),
@@ -145,6 +142,13 @@ impl Transport {
         self.stopped.load(Ordering::SeqCst)
     }
 
+    fn check_stopped(&self) -> Result<()> {
+        match self.is_stopped() {
+            true => Err(Error::shut_down()),
+            false => Ok(()),
+        }
+    }
+
     /// Set for good by a shutdown.
     pub fn stopped(&self) -> &AtomicBool {
         &self.stopped
@@ -159,9 +163,7 @@ impl Transport {
 
     /// Sends a request and reads the response. `Err`: no head of a response came by the deadline.
     pub fn send(&self, mut request: Request) -> Result<Response> {
-        if self.is_stopped() {
-            return Err(Error::new(ErrorKind::ShutDown, "shut down"));
-        }
+        self.check_stopped()?;
         if let Some(problem) = &self.problem {
             return Err(Error::config(problem));
         }
@@ -169,8 +171,8 @@ impl Transport {
         match self.exchange(&mut request, &mut limits) {
             Ok(response) => Ok(self.read(response, &limits)),
             Err(error) if self.is_stopped() && error.kind() != ErrorKind::InvalidInput => {
-                let stopped = Error::new(ErrorKind::ShutDown, "shut down");
-                Err(stopped.fully_sent(error.was_fully_sent()).after(1))
+                let stopped = Error::shut_down().fully_sent(error.was_fully_sent());
+                Err(stopped.after(1))
             }
             Err(error) => Err(error.after(1)),
         }
@@ -232,17 +234,25 @@ impl Transport {
     /// proxy the limit of a read bounds what the proxy says.
     fn limit<B: AsSendBody>(&self, request: UreqRequest<B>, limits: &Limits) -> UreqRequest<B> {
         let at_most = |own: Duration| Some(own.min(limits.remaining.unwrap_or(own)));
-        let is_proxied = self.agent.config().proxy().is_some();
+        let is_proxied = limits.proxy.is_some();
+        let (read, body) = match limits.stall {
+            Some(stall) => (at_most(stall), limits.remaining),
+            None => (
+                at_most(limits.response).filter(|_| is_proxied),
+                at_most(limits.response),
+            ),
+        };
         self.agent
             .configure_request(request)
             .timeout_connect(at_most(limits.connect).filter(|_| !is_proxied))
             .timeout_send_request(at_most(limits.write))
             .timeout_per_write(at_most(limits.write))
-            .timeout_per_read(at_most(limits.response).filter(|_| is_proxied))
+            .timeout_per_read(read)
             .timeout_send_body(at_most(limits.upload))
             .timeout_recv_response(at_most(limits.response))
-            .timeout_recv_body(at_most(limits.response))
+            .timeout_recv_body(body)
             .max_idle_age(limits.max_idle)
+            .proxy(limits.proxy.clone())
             .build()
     }
 
@@ -255,18 +265,20 @@ impl Transport {
         }
     }
 
-    fn limits(&self, request: &Request) -> Result<Limits<'_>> {
+    fn limits(&self, request: &Request) -> Result<Limits> {
         let (response, max_idle) = match request.method {
             Method::Get => (self.response_timeout.min(LONGEST_GET), MAX_IDLE_BEFORE_GET),
             _ => (self.response_timeout, MAX_IDLE_BEFORE_OTHERS),
         };
         Ok(Limits {
-            peer: &self.peer,
+            peer: peer(&self.base, self.proxy.as_ref()),
             hint: BASE_URL_HINT,
+            proxy: self.proxy.clone(),
             connect: self.connect_timeout,
             write: self.response_timeout.min(LONGEST_WRITE),
             upload: self.response_timeout + at_slowest(request.body_len()),
             response,
+            stall: None,
             max_idle,
             deadline: request.deadline,
             remaining: self.remaining(request.deadline)?,
@@ -282,7 +294,7 @@ impl Transport {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         // A shutdown passes for the end of a body without a length.
         if self.is_stopped() {
-            broken = Some(Error::new(ErrorKind::ShutDown, "shut down"));
+            broken = Some(Error::shut_down());
         }
         Response {
             status: head.status.as_u16(),
@@ -311,6 +323,19 @@ impl Transport {
 }
 
 type UreqResponse = ureq::http::Response<ureq::Body>;
+
+/// The host, and the proxy if there is one, for errors.
+fn peer(target: &BaseUrl, proxy: Option<&Proxy>) -> String {
+    let host = &target.authority;
+    match proxy {
+        Some(proxy) => format!("{host}{THROUGH}{}:{}", proxy.host(), proxy.port()),
+        None => host.clone(),
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    Some(env::var_os(name)?.to_string_lossy().into_owned())
+}
 
 /// The error of a request with a body: what the body says, or else what ureq says.
 fn upload_failed(error: ureq::Error, body: &mut Body, limits: &Limits) -> Error {

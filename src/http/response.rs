@@ -91,6 +91,18 @@ impl Response {
             .response(facts)
     }
 
+    /// The error for a response without what the call needs, but perhaps with a credential: it is not
+    /// quoted.
+    pub fn unquoted(&self, what: &str) -> Error {
+        let facts = Facts {
+            http_status: Some(self.status),
+            ..Facts::default()
+        };
+        Error::new(ErrorKind::UnexpectedResponse, what)
+            .advice(&self.base_url_hint)
+            .response(facts)
+    }
+
     /// The service's text for an error: masked before it is cut, or part of a secret could stay.
     pub fn quote(&self, text: &str) -> String {
         excerpt(&self.secret.mask(page_title(text))).to_owned()

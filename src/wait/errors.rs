@@ -89,15 +89,7 @@ impl Watch {
         };
         let error = Error::new(ErrorKind::WaitTimedOut, format!("{what} ({})", self.seen()));
         let error = self.about_agent(error).advice(advice);
-        match self.last_error.take() {
-            Some(last) => {
-                let status = last.http_status().map(|status| format!(" ({status})"));
-                let what = format!("; the last poll failed: {}", last.what());
-                let error = error.and(&what).and(&status.unwrap_or_default());
-                error.caused_by(last)
-            }
-            None => error,
-        }
+        error.after_try("poll", self.last_error.take())
     }
 
     fn seems_to_continue(&self, agent: &Agent) -> bool {

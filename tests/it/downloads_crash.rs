@@ -178,7 +178,7 @@ fn a_note_that_was_removed_is_noticed_before_the_file_is_put_in_place() {
     let error = download_and(&desk, move || fs::remove_file(&note).unwrap()).unwrap();
     assert_says(
         &error,
-        "cannot be written: the file was deleted or replaced; fix",
+        "put in place: the file was deleted or replaced; fix",
     );
     assert!(!desk.path().exists());
     desk.download().unwrap();

@@ -334,26 +334,17 @@ const DOWNLOADS: &str = r#"
     a redirect => 308 Moved
     an expired URL => URL ; 403 Forbidden
     a storage that fails => URL ; 503 Busy
-    a web page instead => URL ; 200 Log in
+    a storage without the file => URL ; 206 Part
     a storage that says no => URL ; 451 No"#;
 
 fn add_downloads(golden: &mut Golden) {
     for (heading, turns) in table(DOWNLOADS) {
         let odd = Odd::new();
-        let turn = |turn| match turn {
-            "URL" => Vec::from([odd.offer()]),
-            page if page.ends_with("Log in") => {
-                let page = reply_from(page).header("content-type", "text/html");
-                Vec::from([page.into()])
-            }
-            // Both ask again, until there were enough tries.
-            reply => Vec::from([reply_from(reply).into()]),
+        let run = match turns.strip_prefix("URL ; ") {
+            Some(storage) => odd.get([reply_from(storage).into()]),
+            None => odd.run([reply_from(turns).into()]),
         };
-        let mut turns: Vec<Does> = turns.split(" ; ").flat_map(turn).collect();
-        if heading == "an expired URL" {
-            turns = vec![turns; 10].concat();
-        }
-        golden.add(heading, odd.run(turns).result.err());
+        golden.add(heading, run.result.err());
     }
     let odd = Odd::new();
     golden.add(
@@ -362,10 +353,7 @@ fn add_downloads(golden: &mut Golden) {
     );
     let api = odd.script.builder(false).build().unwrap();
     let download = Download::new().timeout(ms(150));
-    let stalls = [odd.offer(), Does::Stall(Vec::new())];
-    let run = odd
-        .script
-        .run(stalls, || api.download(ID, odd.path(), &download));
+    let run = odd.play([odd.offer()], [Does::Stall(Vec::new())], &download);
     golden.add("the time of a download runs out", run.result.err());
     let at = |path: &str| {
         let path = odd.dir.path(path);

@@ -140,7 +140,7 @@ fn a_server_without_tls_is_named_as_such() {
             c.hold();
         });
         for error in both_fail(over_https(&server), ErrorKind::Tls) {
-            assert_says(&error, "it does not speak TLS; is the base URL right?");
+            assert_says(&error, "it does not speak TLS (is the base URL right?)");
             let cause = words_of("received corrupt message", "wrong version number");
             assert!(format!("{error:?}").contains(cause), "{error:?}");
         }

@@ -3,66 +3,52 @@ use std::sync::atomic::AtomicBool;
 use super::*;
 use crate::clock::SystemClock;
 
-fn wanted() -> Note {
-    Note {
-        base_url: "https://a".into(),
-        agent_id: "A1".into(),
-        ..Note::default()
-    }
-}
+const REQUEST: &str = "https://a/v1/agent/A1";
 
-/// 60 of 100 bytes are there, 40 of them synced.
+/// Of 100 bytes, 40 are synced.
 fn note() -> Note {
     Note {
+        request: REQUEST.into(),
         model: Some("essence-2".into()),
         etag: Some("\"a\"".into()),
         total: Some(100),
         synced: 40,
-        written: 60,
-        ..wanted()
+        boot: Some("b1".into()),
     }
 }
 
 #[test]
-fn only_a_fitting_note_makes_a_part_good() {
+fn a_part_counts_as_far_as_its_note_and_the_boot_say() {
     type Change = fn(&mut Note);
-    let rows: [(Change, u64, bool); 12] = [
-        (|_| {}, 60, true),
-        // What was not synced may be gone, or there may be more.
-        (|_| {}, 40, true),
-        (|_| {}, 90, true),
-        (|_| {}, 39, false),
-        (|note| note.base_url = "https://b".into(), 60, false),
-        (|note| note.agent_id = "A2".into(), 60, false),
-        (
-            |note| note.asked_model = Some("essence-2".into()),
-            60,
-            false,
-        ),
-        (|note| note.etag = None, 60, false),
-        (|note| note.total = None, 60, true),
-        (|note| (note.synced, note.written) = (0, 0), 60, false),
-        (|note| (note.synced, note.etag) = (100, None), 100, true),
-        (|note| (note.synced, note.etag) = (100, None), 99, false),
+    let rows: [(Change, u64, u64); 15] = [
+        (|_| {}, 60, 60),
+        (|_| {}, 40, 40),
+        (|_| {}, 39, 0),
+        (|_| {}, 100, 100),
+        (|_| {}, 101, 0),
+        (|note| note.synced = 0, 60, 60),
+        // A power cut may have lost what was not synced.
+        (|note| note.boot = Some("b2".into()), 60, 40),
+        (|note| note.boot = Some("b2".into()), 39, 0),
+        (|note| note.boot = None, 60, 40),
+        (|note| note.request += "2", 60, 0),
+        (|note| note.etag = None, 60, 0),
+        (|note| note.etag = None, 100, 100),
+        (|note| (note.etag, note.boot) = (None, None), 100, 0),
+        (|note| note.total = None, 160, 160),
+        (|note| (note.etag, note.total) = (None, None), 60, 0),
     ];
-    for (number, (change, len, fits)) in rows.into_iter().enumerate() {
-        let mut note = note();
-        change(&mut note);
-        assert_eq!(note.fits(&wanted(), len), fits, "row {number}: {note:?}");
+    for (number, (change, len, usable)) in rows.into_iter().enumerate() {
+        let mut changed = note();
+        change(&mut changed);
+        assert_eq!(changed.usable(&note(), len), usable, "row {number}");
     }
-}
-
-#[test]
-fn a_checksum_finds_lost_and_misplaced_bytes() {
-    let sum = |pieces: &[&[u8]]| {
-        let mut sum = Checksum::default();
-        pieces.iter().for_each(|piece| sum.add(piece));
-        sum
+    // Where a boot has no id, there is nothing to compare.
+    let unknown = Note {
+        boot: None,
+        ..note()
     };
-    assert_eq!(sum(&[b"abc", b"def"]), sum(&[b"abcdef"]));
-    for other in ["abcde", "abcdef\0", "defabc", "abcde\0", "bacdef", ""] {
-        assert_ne!(sum(&[b"abcdef"]), sum(&[other.as_bytes()]), "{other:?}");
-    }
+    assert_eq!(unknown.usable(&unknown, 60), 40);
 }
 
 /// A path in a folder that is removed with it.
@@ -84,6 +70,10 @@ impl Place {
         names
     }
 
+    fn path(&self) -> PathBuf {
+        self.0.join("a.imx.part")
+    }
+
     fn open(&self) -> Part {
         let (clock, stopped) = (SystemClock::new(), AtomicBool::new(false));
         let wait = LockWait {
@@ -91,7 +81,28 @@ impl Place {
             stopped: &stopped,
             until: Duration::ZERO,
         };
-        Part::open(&self.0.join("a.imx"), wanted(), &wait).unwrap_or_else(|it| panic!("{it:?}"))
+        let part = Part::open(&self.0.join("a.imx"), REQUEST.into(), &wait);
+        part.unwrap_or_else(|error| panic!("{error:?}"))
+    }
+
+    /// Opens the part, and begins another file.
+    fn begin(&self, etag: Option<&str>, total: u64) -> Part {
+        let mut part = self.open();
+        let note = Note {
+            etag: etag.map(String::from),
+            total: Some(total),
+            ..part.note.clone()
+        };
+        part.begin(0, note).unwrap();
+        part
+    }
+
+    /// Writes 60 bytes of 100, the first 40 of them synced, and drops the part.
+    fn leave_a_part(&self) {
+        let mut part = self.begin(Some("\"a\""), 100);
+        part.write(&[1; 40]).unwrap();
+        part.sync().unwrap();
+        part.write(&[2; 20]).unwrap();
     }
 }
 
@@ -101,53 +112,56 @@ impl Drop for Place {
     }
 }
 
-/// Writes 60 bytes of 100, the first 40 of them synced, and drops the part.
-fn leave_a_part(place: &Place) {
+#[test]
+fn what_a_power_cut_may_have_lost_is_cut_before_anything_is_written() {
+    let place = Place::new("boot");
+    place.leave_a_part();
+    let Some(boot) = boot_id() else { return };
+    assert_eq!(place.open().offset, 60);
+    let path = place.0.join("a.imx.part.json");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace(boot.trim(), "an earlier one")).unwrap();
     let mut part = place.open();
-    part.start_over(Some("\"a\"".into()), Some(100)).unwrap();
-    part.write(&[1; 40]).unwrap();
-    part.sync().unwrap();
-    part.write(&[2; 20]).unwrap();
-    part.save().unwrap();
+    assert_eq!((part.offset, &part.note.boot), (40, &Some(boot)));
+    let note = part.note.clone();
+    part.begin(40, note).unwrap();
+    part.write(b"x").unwrap();
+    drop(part);
+    assert_eq!(place.open().offset, 41);
+    assert_eq!(
+        fs::read(place.path()).unwrap(),
+        [&[1; 40][..], b"x"].concat()
+    );
 }
 
 #[test]
-fn what_was_not_synced_counts_unless_the_power_failed() {
-    type Change = fn(&File);
-    let rows: [(Change, u64); 5] = [
-        (|_| {}, 60),
-        (|file| file.set_len(59).unwrap(), 40),
-        (|file| file.set_len(80).unwrap(), 60),
-        (
-            |mut file| {
-                file.seek(SeekFrom::Start(50)).unwrap();
-                file.write_all(&[0; 10]).unwrap();
-            },
-            40,
-        ),
-        (|file| file.set_len(30).unwrap(), 0),
-    ];
-    for (number, (change, offset)) in rows.into_iter().enumerate() {
-        let place = Place::new(&format!("unsynced-{number}"));
-        leave_a_part(&place);
-        let path = place.0.join("a.imx.part");
-        change(&OpenOptions::new().write(true).open(&path).unwrap());
-        let mut part = place.open();
-        assert_eq!(part.offset, offset, "row {number}");
-        if offset > 0 {
-            assert_eq!(fs::metadata(&path).unwrap().len(), offset, "row {number}");
-            part.write(b"x").unwrap();
-            part.save().unwrap();
-            drop(part);
-            assert_eq!(place.open().offset, offset + 1, "row {number}");
+fn what_is_written_is_synced_every_16_mib() {
+    let place = Place::new("synced");
+    let mut part = place.begin(Some("\"a\""), 100 << 20);
+    let block = vec![1; 1 << 20];
+    for (blocks, synced) in [(15, 0), (1, 16), (15, 16), (1, 32)] {
+        for _ in 0..blocks {
+            part.write(&block).unwrap();
         }
+        assert_eq!(part.note.synced, synced << 20);
     }
+}
+
+#[test]
+fn without_an_id_of_the_boot_the_end_of_a_call_syncs() {
+    let place = Place::new("no-boot");
+    let mut part = place.begin(Some("\"a\""), 100);
+    part.note.boot = None;
+    part.write(&[1; 40]).unwrap();
+    drop(part);
+    let text = fs::read_to_string(place.0.join("a.imx.part.json")).unwrap();
+    assert!(text.contains("\"synced\":40,\"boot\":null"), "{text}");
 }
 
 #[test]
 fn a_torn_note_is_none() {
     let place = Place::new("torn");
-    leave_a_part(&place);
+    place.leave_a_part();
     let path = place.0.join("a.imx.part.json");
     let good = fs::read(&path).unwrap();
     for torn in [&good[..good.len() / 2], b"\0\0\0\0", b"{}", b"[]\n", b""] {
@@ -156,42 +170,33 @@ fn a_torn_note_is_none() {
     }
     // A longer one may have been there before.
     fs::write(&path, [&*good, b"rest of another\n"].concat()).unwrap();
-    assert_eq!(place.open().offset, 60);
+    assert!(place.open().offset >= 40);
 }
 
 #[test]
-fn the_bytes_of_another_model_are_not_kept() {
-    let place = Place::new("model");
-    leave_a_part(&place);
-    let mut part = place.open();
-    part.set_model(Some("other".into()));
-    assert_eq!((part.offset, part.range()), (0, None));
-    part.save().unwrap();
-    drop(part);
-    assert_eq!(place.open().offset, 0);
-}
-
-#[test]
-fn what_was_synced_of_another_file_does_not_count() {
+fn the_bytes_of_another_model_or_file_are_not_kept() {
     let place = Place::new("other");
-    leave_a_part(&place);
-    let mut part = place.open();
-    part.start_over(Some("\"b\"".into()), Some(100)).unwrap();
-    part.write(&[3; 10]).unwrap();
-    part.save().unwrap();
+    place.leave_a_part();
+    let part = place.open();
+    assert!(part.range(&None).is_some());
+    assert_eq!(part.range(&Some("other".into())), None);
     drop(part);
-    assert_eq!(place.open().range(), Some((10, "\"b\"")));
+    place.begin(Some("\"b\""), 100).write(&[3; 10]).unwrap();
+    let part = place.open();
+    assert_eq!(
+        (part.note.etag.as_deref(), part.note.synced),
+        (Some("\"b\""), 0)
+    );
+    assert!(part.offset <= 10);
 }
 
 #[test]
 fn a_file_that_another_program_changed_is_not_put_in_place() {
     for len in [99, 101] {
         let place = Place::new(&format!("changed-{len}"));
-        let mut part = place.open();
-        part.start_over(None, Some(100)).unwrap();
+        let mut part = place.begin(None, 100);
         part.write(&[1; 100]).unwrap();
-        let file = OpenOptions::new().write(true).open(&part.path).unwrap();
-        file.set_len(len).unwrap();
+        open(&part.path).unwrap().set_len(len).unwrap();
         assert!(part.finish(&SystemClock::new()).is_err());
         assert!(!place.names().contains(&"a.imx".into()));
     }
@@ -200,16 +205,19 @@ fn a_file_that_another_program_changed_is_not_put_in_place() {
 #[test]
 fn without_locks_the_part_has_a_name_of_its_own_and_is_not_kept() {
     let place = Place::new("unlocked");
-    let open = || {
+    let unlocked = || {
         let mut part = place.open();
-        part.lock.take().unwrap().remove();
-        part.is_shared = false;
         part.path = unshared(&part.target);
-        part.start_over(Some("\"a\"".into()), Some(5)).unwrap();
+        part.lock.take().unwrap().remove();
+        let note = Note {
+            total: Some(5),
+            ..part.note.clone()
+        };
+        part.begin(0, note).unwrap();
         part.write(b"abcde").unwrap();
         part
     };
-    let (one, other) = (open(), open());
+    let (one, other) = (unlocked(), unlocked());
     assert_ne!(one.path, other.path);
     assert_eq!(place.names().len(), 2);
     drop(one);
