@@ -40,7 +40,7 @@ pub(crate) fn acceptance(attempt: Attempt) -> Billing {
 
 /// The codes of a 503 that the service publishes as "nothing was changed". Any other code may be a
 /// gateway's: Express with `connect-timeout` writes `ETIMEDOUT` after the request was accepted.
-fn says_nothing_changed(code: &str) -> bool {
+pub(crate) fn says_nothing_changed(code: &str) -> bool {
     matches!(
         code,
         "NO_AVAILABLE_WORKERS" | "MODEL_NOT_YET_AVAILABLE" | "SERVICE_UNAVAILABLE"
@@ -48,7 +48,7 @@ fn says_nothing_changed(code: &str) -> bool {
 }
 
 /// The codes with which the service itself does not know what became of a request.
-fn leaves_outcome_open(code: &str) -> bool {
+pub(crate) fn leaves_outcome_open(code: &str) -> bool {
     code == "INTERNAL_ERROR" || code.starts_with("UPSTREAM_")
 }
 

@@ -169,19 +169,33 @@ fn check(method: Method, path: &str, has_body: bool) -> Result<(), String> {
         return Err(format!("the path contains {name}: percent-encode it"));
     }
     let path = path.split('?').next().unwrap_or_default();
-    // As a server reads it that decodes a path before it splits it.
-    let mut decoded = path.to_ascii_lowercase();
-    for (encoded, plain) in [("%2e", "."), ("%2f", "/"), ("%5c", "/")] {
-        decoded = decoded.replace(encoded, plain);
-    }
-    let has_dots = decoded.split('/').any(|part| matches!(part, "." | ".."));
-    if has_dots || path.contains("//") {
+    let decoded = decode(path);
+    let mut segments = decoded.split('/').skip(1).map(|segment| {
+        // What some servers take for a parameter.
+        segment.split(';').next().unwrap_or_default()
+    });
+    if segments.any(|segment| matches!(segment, "" | "." | "..")) {
         return Err("the path has a segment that is empty, . or ..: remove it".into());
     }
-    if method == Method::Post && decoded.trim_end_matches('/') == "/v1/agent/generate" {
+    if method == Method::Post && decoded == "/v1/agent/generate" {
         return Err("to create an agent, use generate, which carries an idempotency key".into());
     }
     Ok(())
+}
+
+/// The path as a server reads it that decodes it before it splits it.
+fn decode(path: &str) -> String {
+    let mut parts = path.split('%');
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (hex, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        match u8::from_str_radix(hex, 16) {
+            Ok(byte) => decoded.push(char::from(byte)),
+            Err(_) => decoded += hex,
+        }
+        decoded += rest;
+    }
+    decoded.to_ascii_lowercase().replace('\\', "/")
 }
 
 /// Whether a path or a query may contain a character as it is.

@@ -95,20 +95,23 @@
 //! created after the request was sent.
 //!
 //! ```no_run
-//! use bithuman::{Api, Method, Result};
+//! use bithuman::{Api, ErrorKind, Method, Result};
 //!
 //! /// `since` is the time of the request, in UTC: `2026-10-20T08:30:00`.
 //! fn find(api: &Api, prompt: &str, since: &str) -> Result<Option<String>> {
-//!     let newest = api.call(Method::Get, "/v1/agents?limit=10", None)?;
+//!     let newest = api.call(Method::Get, "/v1/agents?limit=100", None)?;
 //!     for summary in newest["data"].as_array().into_iter().flatten() {
 //!         let id = summary["agent_id"].as_str().or(summary["code"].as_str());
-//!         let agent = api.status(id.unwrap_or_default())?;
-//!         let is_new = agent.created_at.as_deref() >= Some(since);
-//!         if is_new && agent.system_prompt.as_deref() == Some(prompt) {
+//!         let agent = match api.status(id.unwrap_or_default()) {
+//!             Err(error) if error.kind() == ErrorKind::NotFound => continue, // deleted since
+//!             result => result?,
+//!         };
+//!         let is_older = agent.created_at.is_some_and(|time| time.as_str() < since);
+//!         if !is_older && agent.system_prompt.as_deref() == Some(prompt) {
 //!             return Ok(Some(agent.agent_id)); // call wait with it
 //!         }
 //!     }
-//!     Ok(None)
+//!     Ok(None) // no proof: look at your account too
 //! }
 //! ```
 //!

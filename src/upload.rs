@@ -24,8 +24,7 @@ impl Api {
     ///
     /// Transient errors (no connection, 408, 425, 429, 5xx) are retried up to
     /// [`max_retries`](crate::ApiBuilder::max_retries) times. A body over 1 MiB is preceded by a free
-    /// status request, so that a wrong secret costs no upload. If its upload breaks, it is retried
-    /// once.
+    /// status request, so that a wrong secret costs no upload.
     ///
     /// # Errors
     ///
@@ -64,34 +63,30 @@ impl Api {
         {
             return Err(refusal.call("upload"));
         }
-        let mut breaks = 0;
-        self.retry(|| {
-            let sent = self.send_upload(&mut body, &mut breaks);
+        let sent = self.retry(|| {
+            let sent = self.send_upload(&mut body);
             sent.map_err(|error| error.call("upload"))
+        });
+        sent.map_err(|error| match body.broke_off() {
+            true => error.and_advice("try a smaller media file"),
+            false => error,
         })
     }
 
-    /// Sends the upload once. The error is not retryable where the upload would only break again.
-    fn send_upload(&self, body: &mut Body, breaks: &mut u32) -> Result<String> {
+    fn send_upload(&self, body: &mut Body) -> Result<String> {
         body.rewind();
         let sent = self.shared.transport.send(Request {
             body: Some(&mut *body),
             ..Request::new(Method::Post, PATH)
         });
-        let error = match sent {
-            Ok(response) => return file_url(response).map_err(|error| error.after(1)),
-            Err(error) => error,
-        };
-        if !body.broke_off() || !error.is_retryable() {
-            return Err(error);
+        match sent {
+            Ok(response) => file_url(response).map_err(|error| error.after(1)),
+            // An upload that was too slow once will be too slow again.
+            Err(error) if body.broke_off() && error.kind() == ErrorKind::Timeout => {
+                Err(error.repeat_is_safe(false))
+            }
+            Err(error) => Err(error),
         }
-        *breaks += u32::from(body.len() > LARGE_BODY);
-        // An upload that was too slow once will be too slow again.
-        if *breaks > 1 || error.kind() == ErrorKind::Timeout {
-            let error = error.repeat_is_safe(false);
-            return Err(error.and_advice("try a smaller media file"));
-        }
-        Err(error)
     }
 }
 
@@ -115,7 +110,7 @@ fn file_url(response: Response) -> Result<String> {
         return Err(match (response.status, error.code()) {
             (404, None | Some("NOT_FOUND")) | (_, Some("ENDPOINT_RETIRED")) => error
                 .what_is("the server has no uploads")
-                .and_advice("use Media::file in the request instead"),
+                .and_advice("put the media file into the generate request"),
             _ => error,
         });
     }

@@ -101,7 +101,7 @@ impl Wait {
         self
     }
 
-    /// How a wait ends whose last poll found this agent, if it does.
+    /// How the wait ends with this record, or `None` if it continues.
     pub(crate) fn end(&self, agent: &Agent) -> Option<End> {
         let is_failed = agent.is_failed().then_some(End::Failed);
         if agent.status == Status::Deleted {
@@ -192,8 +192,8 @@ impl Api {
     ///
     /// # Errors
     ///
-    /// The iterator gives at most one error, as its last item: as [`wait`](Api::wait). A failed or
-    /// deleted agent is not an error here, but the last good item.
+    /// The iterator gives at most one error, as its last item: as [`wait`](Api::wait). A record
+    /// that says `failed` or `deleted` is not an error here, but the last good item.
     ///
     /// ```no_run
     /// use bithuman::{Api, Wait};
@@ -313,7 +313,7 @@ impl Watch {
         }
     }
 
-    /// What a wait says whose last poll found this.
+    /// The result of a wait that ended with this record.
     pub(crate) fn end(&mut self, agent: Agent) -> Result<Agent> {
         let end = self.wait.end(&agent);
         if end == Some(End::Ready) {

@@ -20,10 +20,6 @@ pub enum Method {
     Get,
     /// Creates or changes something. Some POST requests are billed.
     Post,
-    /// Replaces something.
-    Put,
-    /// Changes parts of something.
-    Patch,
     /// Deletes something.
     Delete,
 }
@@ -33,8 +29,6 @@ impl Method {
         match self {
             Method::Get => "GET",
             Method::Post => "POST",
-            Method::Put => "PUT",
-            Method::Patch => "PATCH",
             Method::Delete => "DELETE",
         }
     }
@@ -52,7 +46,7 @@ pub(crate) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// A request without a body, a key and a deadline.
+    /// A request without a body, key or deadline.
     pub fn new(method: Method, path: &'a str) -> Self {
         Request {
             method,

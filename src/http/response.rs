@@ -2,6 +2,7 @@
 
 use ureq::http::HeaderMap;
 
+use crate::acceptance::{leaves_outcome_open, says_nothing_changed};
 use crate::error::{Error, ErrorKind, Facts};
 use crate::text::{excerpt, page_title};
 use crate::{json::Fields, retry, secret::Secret};
@@ -61,7 +62,9 @@ impl Response {
         let (kind, what) = classify(self.status, facts.code.as_deref());
         let advice = match (self.status, kind) {
             (300..=399, _) => &*self.base_url_hint,
-            (403 | 404, _) if facts.code.is_none() => &self.base_url_hint,
+            (403 | 404, _) if facts.code.is_none() && !self.fields().is_whole => {
+                &self.base_url_hint
+            }
             (401, _) => WHICH_SECRET,
             (_, ErrorKind::InsufficientBalance) => "add credits",
             (413, _) => "use smaller media files, or Media::url",
@@ -128,8 +131,10 @@ impl Response {
         }
         if code.is_none() && message.is_none() && details.is_none() {
             message = Some(self.body.clone());
-        } else if self.status == 402 && details.is_none() {
-            details = amounts(&error).or(amounts(&fields));
+        } else if self.status == 402 {
+            let amounts = amounts(&error).or(amounts(&fields));
+            let parts = [details, amounts].into_iter().flatten();
+            details = Some(parts.collect::<Vec<_>>().join("; ")).filter(|text| !text.is_empty());
         }
         let shown = |text: Option<String>| {
             let text = text.map(|text| self.quote(&text));
@@ -205,10 +210,7 @@ fn classify(status: u16, code: Option<&str>) -> (ErrorKind, &'static str) {
 
 /// The codes that the service publishes for a 500, 502, 503 or 504.
 fn is_service_failure(code: &str) -> bool {
-    code == "INTERNAL_ERROR"
-        || code.starts_with("UPSTREAM_")
-        || code.ends_with("_UNAVAILABLE")
-        || matches!(code, "NO_AVAILABLE_WORKERS" | "MODEL_NOT_YET_AVAILABLE")
+    leaves_outcome_open(code) || says_nothing_changed(code)
 }
 
 fn is_plan_limit(code: &str) -> bool {

@@ -7,13 +7,7 @@ use bithuman::{Api, Billing, Error, GenerateRequest, Media, Method, Result, Wait
 use crate::harness::{Service, *};
 use crate::mock_server::{ApiVersion, MockServer, Settings};
 
-const METHODS: [Method; 5] = [
-    Method::Get,
-    Method::Post,
-    Method::Put,
-    Method::Patch,
-    Method::Delete,
-];
+const METHODS: [Method; 3] = [Method::Get, Method::Post, Method::Delete];
 
 /// The endpoints as the service publishes them: the request, and its response.
 const ENDPOINTS: &str = r#"
@@ -31,8 +25,8 @@ const ENDPOINTS: &str = r#"
     GET /v1/webhooks/1/deliveries => null
     DELETE /v1/webhooks/1 =>
     GET /v1/models/showcase => {"data": [{"url": "https://e/a.imx"}]}
-    PUT /v1/new ["ü\n", 1.5] => 7
-    PATCH /v1/new true => {"success": true}"#;
+    POST /v1/new ["ü\n", 1.5] => 7
+    DELETE /v1/new true => {"success": true}"#;
 
 fn method(name: &str) -> Method {
     let found = METHODS.into_iter().find(|method| {
@@ -325,12 +319,15 @@ fn a_program_sees_the_price_of_its_model_gone_and_of_a_failed_agent_the_refund()
 
 /// The newest agent with this prompt that was created since then, as the crate's docs look for it.
 fn find(api: &Api, prompt: &str, since: &str) -> Result<Option<String>> {
-    let newest = api.call(Method::Get, "/v1/agents?limit=10", None)?;
+    let newest = api.call(Method::Get, "/v1/agents?limit=100", None)?;
     for summary in newest["data"].as_array().into_iter().flatten() {
         let id = summary["agent_id"].as_str().or(summary["code"].as_str());
-        let agent = api.status(id.unwrap_or_default())?;
-        let is_new = agent.created_at.as_deref() >= Some(since);
-        if is_new && agent.system_prompt.as_deref() == Some(prompt) {
+        let agent = match api.status(id.unwrap_or_default()) {
+            Err(error) if error.kind() == bithuman::ErrorKind::NotFound => continue,
+            result => result?,
+        };
+        let is_older = agent.created_at.is_some_and(|time| time.as_str() < since);
+        if !is_older && agent.system_prompt.as_deref() == Some(prompt) {
             return Ok(Some(agent.agent_id));
         }
     }

@@ -82,14 +82,19 @@ fn a_repeated_idempotency_key_is_billed_once_by_the_current_api() {
 }
 
 #[test]
-fn an_agent_id_of_the_caller_is_returned_as_sent() {
+fn an_agent_of_the_account_is_regenerated_in_place_and_no_other_is() {
     let server = MockServer::start(Current);
     let api = api(&server, SECRET);
-    for id in ["mine", "a/b?c#d%2e é"] {
-        let started = api.generate(&GenerateRequest::new().agent_id(id)).unwrap();
-        assert_eq!(started.agent_id, id);
-        assert_eq!(api.status(id).unwrap().agent_id, id);
-    }
+    let id = api.generate(&GenerateRequest::new()).unwrap().agent_id;
+    let again = GenerateRequest::new().agent_id(&id);
+    assert_eq!(api.generate(&again).unwrap().agent_id, id);
+    let billed = server.billed();
+    let others = GenerateRequest::new().agent_id("A0/b?c#d%2e \u{e9}");
+    let error = api.generate(&others).unwrap_err();
+    assert_eq!(
+        (error.kind(), server.billed()),
+        (ErrorKind::NotFound, billed)
+    );
 }
 
 #[test]
@@ -121,13 +126,15 @@ fn each_failed_generation_is_refunded_once() {
             ..version.into()
         });
         let api = api(&server, SECRET);
+        let mut request = GenerateRequest::new();
         for failed in 1..=2 {
-            let request = GenerateRequest::new().agent_id("mine");
             let error = api.generate_and_wait(&request, &Wait::new()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::GenerationFailed);
             assert_eq!(error.message(), Some("this failure was requested"));
             assert!(api.status(error.agent_id().unwrap()).unwrap().is_failed());
             assert_eq!((server.billed(), server.refunded()), (failed, failed));
+            // The second generation is of the same agent.
+            request = request.agent_id(error.agent_id().unwrap());
         }
     }
 }

@@ -115,6 +115,7 @@ const REPLIES: &str = r#"
     403 {"error": {"code": "ACCOUNT_SUSPENDED"}}
     403 Forbidden
     402 {"error": {"code": "INSUFFICIENT_BALANCE", "message": "12 left", "topup_url": "https://e/pay"}}
+    402 {"error": {"code": "INSUFFICIENT_BALANCE", "required": 500, "balance": 12}}
     402 {"error": {"code": "INSUFFICIENT_BALANCE", "required": 500, "balance": 12}, "status_code": 402}
     403 {"error": {"code": "AGENT_LIMIT_REACHED", "message": "7 of 7", "upgrade_url": "https://e/plan"}}
     404 {"success": false, "error": "AGENT_NOT_FOUND"}

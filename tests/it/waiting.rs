@@ -229,6 +229,8 @@ fn a_wait_for_a_model_ends_when_that_model_is_ready_or_failed() {
     let run = service(vec![pending(), pending(), ready.clone()]);
     assert_eq!(run.api().wait(ID, &wait).unwrap().status, Status::Completed);
     assert_eq!(run.requests().len(), 3);
+    let listed = json!({"status": "success", "supported_models": ["essence-2"]});
+    assert!(service(vec![agent(listed)]).api().wait(ID, &wait).is_ok());
     let run = service(vec![pending(), ready]);
     assert_eq!(run.api().watch(ID, &wait).map(Result::unwrap).count(), 2);
 

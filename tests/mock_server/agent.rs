@@ -22,6 +22,8 @@ pub struct Agent {
 
 pub struct Generation {
     steps: &'static [Step],
+    /// Why it fails, if it does.
+    failure: &'static str,
     started: Instant,
     status_requests: usize,
     /// How long it takes. Without it, each status request advances the generation by one step.
@@ -52,6 +54,10 @@ impl Generation {
     pub fn new(version: ApiVersion, ending: Ending, time: Option<Duration>, credits: u64) -> Self {
         Generation {
             steps: steps(version, ending),
+            failure: match ending {
+                Ending::FailedAtOnce => "two essence-2 creations are running; nothing was charged",
+                _ => "this failure was requested",
+            },
             started: Instant::now(),
             status_requests: 0,
             time,
@@ -90,7 +96,7 @@ impl Generation {
     fn state(&self) -> Value {
         match self.step().status {
             "ready" => json!({"state": "ready", "reason": null}),
-            "failed" => json!({"state": "failed", "reason": FAILURE}),
+            "failed" => json!({"state": "failed", "reason": self.failure}),
             _ => json!({"state": "pending", "reason": null}),
         }
     }
@@ -105,13 +111,14 @@ impl Agent {
     /// Returns the full record, which is the `data` of a status response.
     pub fn record(&self, version: ApiVersion) -> Value {
         let (id, fields, step) = (&self.id, &self.fields, self.step());
+        let failure = self.generations[&self.model].failure;
         let is_ready = step.status == "ready";
         let result = |file| is_ready.then(|| format!("https://mock-server.invalid/{id}/{file}"));
         let mut record = json!({
             "agent_id": id,
             "event_type": if is_ready { "lip_created" } else { "started" },
             "status": step.status,
-            "error_message": (step.status == "failed").then_some(FAILURE),
+            "error_message": (step.status == "failed").then_some(failure),
             "created_at": self.created_at(),
             "updated_at": "2025-08-01T09:59:15.159901+00:00",
             "system_prompt": fields.get("prompt"),
@@ -160,8 +167,6 @@ fn steps(version: ApiVersion, ending: Ending) -> &'static [Step] {
         (ApiVersion::Current, Ending::Failed) => FAILED,
     }
 }
-
-const FAILURE: &str = "this failure was requested";
 
 const READY_2025: &[Step] = &[
     step("processing", 0.0, ""),

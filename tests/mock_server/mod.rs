@@ -1,5 +1,5 @@
 //! A mock server for the tests and the examples: it speaks either version of the bitHuman API on
-//! localhost and checks requests as strictly as the service does.
+//! localhost, keeps an account, and checks the fields that this crate sends.
 
 #![allow(
     dead_code,

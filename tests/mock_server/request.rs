@@ -45,7 +45,10 @@ pub fn check_secret(secret: Option<&str>, version: ApiVersion) -> Result<(), Rej
         (None, ApiVersion::Current) => "MISSING_AUTH",
         _ => "UNAUTHORIZED",
     };
-    let details = "Please check your API secret from imaginex.bithuman.ai";
+    let details = match version {
+        ApiVersion::V2025 => "Please check your API secret from imaginex.bithuman.ai",
+        ApiVersion::Current => "Secrets are at www.bithuman.ai/developer/api-keys",
+    };
     Err(Rejection::new(401, code, "Invalid API secret", details))
 }
 

@@ -144,11 +144,11 @@ impl Service {
         let model = named.unwrap_or("expression-1").to_owned();
         let is_warned = is_current && named.is_none();
         let own_id = text("agent_id").filter(|_| is_current);
-        let old = self
-            .agents
-            .iter()
-            .position(|agent| own_id == Some(&agent.id));
-        if old.is_none() {
+        let mut old = None;
+        if let Some(id) = own_id {
+            self.agent_by_id(id)?;
+            old = self.agents.iter().position(|agent| agent.id == id);
+        } else {
             let living = self.agents.iter().filter(|agent| !agent.is_deleted);
             self.account.check_agents(living.count())?;
         }
@@ -186,6 +186,7 @@ impl Service {
         let running = self
             .agents
             .iter()
+            .filter(|agent| !agent.is_deleted)
             .filter_map(|agent| agent.generations.get("essence-2"));
         let running = running.filter(|generation| generation.is_running()).count();
         if model == "essence-2" && running >= ESSENCE_2_AT_ONCE {
@@ -200,9 +201,12 @@ impl Service {
         Ok(Generation::new(version, ending, time, credits))
     }
 
-    /// Finds an agent that is not deleted.
     fn agent(&mut self, segment: &str) -> Result<&mut Agent, Rejection> {
-        let id = request::percent_decode(segment);
+        self.agent_by_id(&request::percent_decode(segment))
+    }
+
+    /// Finds an agent that is not deleted.
+    fn agent_by_id(&mut self, id: &str) -> Result<&mut Agent, Rejection> {
         let agent = self.agents.iter_mut().find(|agent| agent.id == id);
         match agent {
             Some(agent) if agent.is_deleted => {

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_path_stays_below_the_base_url_and_means_the_same_to_every_server() {
-    let good = "/ /v1/me /v1/agents?limit=100&offset=0 /v1/agent/A91XMB7113/ /v1/a%2Fb%25/c
+    let good = "/v1/me /v1/agents?limit=100&offset=0 /v1/agent/A91XMB7113 /v1/a%2Fb%25/c
         /v1/x?next=../y&u=http://h//z /v1/...;a=b/~!$&'()*+,=:@-._ /v1/agent/generate/x
         /v1/agent/%252e%252e";
     for path in good.split_whitespace() {
@@ -27,6 +27,10 @@ fn a_path_stays_below_the_base_url_and_means_the_same_to_every_server() {
         ("/v1/.%2e?a", segment),
         ("/v1/..%2Fme", segment),
         ("/v1/a%5c..%5Cb", segment),
+        ("/", segment),
+        ("/v1/agent/", segment),
+        ("/v1/..;a=b/x", segment),
+        ("/v1/%2e%2e;/x", segment),
     ];
     for (path, what) in bad {
         assert_eq!(check(Method::Get, path, false), Err(what.into()), "{path}");
@@ -56,7 +60,7 @@ fn a_path_stays_below_the_base_url_and_means_the_same_to_every_server() {
 fn an_agent_is_created_by_generate_alone_and_a_get_has_no_body() {
     for path in [
         "/v1/agent/generate",
-        "/v1/agent/generate/",
+        "/v1/agent/%67enerate",
         "/v1/Agent/Generate?a=b",
     ] {
         let what = check(Method::Post, path, true).unwrap_err();
@@ -64,7 +68,5 @@ fn an_agent_is_created_by_generate_alone_and_a_get_has_no_body() {
         assert_eq!(check(Method::Get, path, false), Ok(()));
     }
     assert!(check(Method::Get, "/v1/me", true).is_err());
-    for method in [Method::Put, Method::Patch, Method::Delete] {
-        assert_eq!(check(method, "/v1/me", true), Ok(()));
-    }
+    assert_eq!(check(Method::Delete, "/v1/me", true), Ok(()));
 }
