@@ -6,7 +6,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::json::{self, Fields};
+use crate::json::{self, Fields, MAX_EXTRA};
 
 /// An agent as the service last described it: the result of [`Api::status`](crate::Api::status).
 ///
@@ -196,19 +196,28 @@ impl ModelStatus {
         self.is("failed")
     }
 
+    pub(crate) fn is_pending(&self) -> bool {
+        self.is("pending")
+    }
+
     fn is(&self, word: &str) -> bool {
         self.state.trim().eq_ignore_ascii_case(word)
     }
 
-    /// Removes `model_status`, if it is an object or null.
+    /// Removes `model_status`, if it is an object or null. One that is too long for `extra` has too
+    /// many values.
     fn take_all(fields: &mut Fields) -> BTreeMap<String, Self> {
-        let models = fields.object("model_status");
-        if models.is_whole || fields.get("model_status") == Some("null") {
+        let mut all = BTreeMap::new();
+        let json = fields.get("model_status").unwrap_or_default();
+        if json.len() > MAX_EXTRA {
+            return all;
+        }
+        let models = Fields::parse(json);
+        if models.is_whole || json == "null" {
             fields.remove("model_status");
         }
-        let mut all = BTreeMap::new();
-        for name in models.names() {
-            let mut model = models.object(name);
+        for (name, json) in models.iter() {
+            let mut model = Fields::parse(json);
             let state = match model.is_whole {
                 true => model.take_text("state"),
                 // The word alone, instead of an object with it.

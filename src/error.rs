@@ -48,7 +48,8 @@ pub enum ErrorKind {
     Timeout,
     /// The response is not what the service documents.
     UnexpectedResponse,
-    /// The service reports that the generation failed. See [`Error::message`].
+    /// The service reports that the generation failed, or the model of
+    /// [`Wait::model`](crate::Wait::model). See [`Error::message`].
     GenerationFailed,
     /// [`Wait::timeout`](crate::Wait::timeout) expired. The generation continues if the error has
     /// an [`agent_id`](Error::agent_id).
@@ -367,7 +368,8 @@ impl Error {
         self.0.response.message.as_deref()
     }
 
-    /// Returns what the service adds to its message.
+    /// Returns what the service adds to its message: its reason, such as `DEVICE_BUILD_PENDING`, its
+    /// details, or the amounts of a 402.
     pub fn details(&self) -> Option<&str> {
         self.0.response.details.as_deref()
     }

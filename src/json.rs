@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 /// How much JSON text of undocumented fields is kept. As a tree of values, 1 MiB of JSON can take
 /// 300 MB.
-const MAX_EXTRA: usize = 64 * 1024;
+pub(crate) const MAX_EXTRA: usize = 64 * 1024;
 
 /// The fields of a JSON object, each still as JSON text.
 #[derive(Default)]
@@ -52,8 +52,9 @@ impl<'a> Fields<'a> {
         object
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().map(|(name, _)| &**name)
+    /// The names and the JSON of the fields. Of a field that comes twice, the last one counts.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
+        self.fields.iter().map(|(name, json)| (&**name, *json))
     }
 
     /// A field's JSON. Of a field that comes twice, the last one counts.

@@ -94,6 +94,9 @@ impl Api {
     /// try**. Once the agent was deleted, no call pays until the receipt is deleted. After any other
     /// error with an [agent id](Error::agent_id) the next call continues to wait.
     ///
+    /// With [`Wait::model`], a call asks the service unless the receipt's agent was ready with that
+    /// model. A model that failed does not end the receipt, and makes no later call pay.
+    ///
     /// # Errors
     ///
     /// As [`generate_once`](Api::generate_once) and [`wait`](Api::wait).
@@ -130,8 +133,10 @@ impl Api {
                 }
                 let result = watch.finish();
                 let seen = result.as_ref().map_or_else(Error::last_seen, Some);
-                // A model that is ready pays for no other agent, whatever the agent's own word.
-                let seen = seen.filter(|agent| result.is_err() || !agent.is_failed());
+                // After a failed end the next call pays: only where this one says that it is refunded.
+                let is_refunded = |error: &Error| error.billing() == Billing::Refunded;
+                let is_refunded = result.as_ref().is_err_and(is_refunded);
+                let seen = seen.filter(|agent| !agent.is_failed() || is_refunded);
                 let is_recorded = seen.is_some_and(|agent| receipt.record(&generation, agent));
                 (result, is_recorded)
             }

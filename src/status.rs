@@ -61,9 +61,10 @@ impl Api {
 fn parse(response: Response, agent_id: &str) -> Result<Agent> {
     let fields = response.fields();
     if !response.is_success() || fields.says_failure() {
-        return Err(match response.status {
-            404 => not_found(response.error()),
-            _ => response.error(),
+        let error = response.error();
+        return Err(match is_unknown(&error) {
+            true => not_found(error),
+            false => error,
         });
     }
     let data = fields.object("data");
@@ -83,12 +84,18 @@ fn parse(response: Response, agent_id: &str) -> Result<Agent> {
 
 /// Names the agent that an error is about, and says that it was billed when it was created.
 pub(crate) fn about_agent(error: Error, agent_id: &str) -> Error {
-    match (error.kind(), error.http_status()) {
-        (ErrorKind::InvalidInput, _) => error,
+    match error.kind() {
+        ErrorKind::InvalidInput => error,
         // Nothing is known of an agent that the service does not know.
-        (ErrorKind::NotFound, Some(404)) => error.agent(agent_id).billing_is(Billing::Unknown),
+        _ if is_unknown(&error) => error.agent(agent_id).billing_is(Billing::Unknown),
         _ => error.agent(agent_id).billing_is(Billing::Billed),
     }
+}
+
+/// Whether the service does not know the agent. One that was deleted it knows.
+pub(crate) fn is_unknown(error: &Error) -> bool {
+    let is_deleted = matches!(error.code(), Some("AGENT_DELETED" | "AGENT_PURGED"));
+    error.kind() == ErrorKind::NotFound && error.http_status().is_some() && !is_deleted
 }
 
 /// A page of a gateway's says nothing about the agent.

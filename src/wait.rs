@@ -1,11 +1,13 @@
 //! Waiting for an agent: polls its status until the generation ends.
 
+mod errors;
+
 use std::{fmt, iter::FusedIterator, time::Duration};
 
 use crate::agent::{Agent, Status};
-use crate::error::{Billing, Error, ErrorKind, Facts, Result};
-use crate::text::{excerpt, human_time};
-use crate::{api::Api, event::Event, generate::GenerateRequest, retry};
+use crate::error::{Error, ErrorKind, Result};
+use crate::text::human_time;
+use crate::{api::Api, event::Event, generate::GenerateRequest, retry, status};
 
 /// A last poll takes place this long before the deadline.
 const LAST_POLL: Duration = Duration::from_secs(1);
@@ -75,14 +77,25 @@ impl Wait {
         self
     }
 
-    /// Waits for one of the agent's models, such as `essence-2`, instead of the agent: until the
-    /// agent's [`model_status`](Agent::model_status) says that this model is ready or failed,
-    /// whatever the agent's own status is.
+    /// Sets which of the agent's models to wait for, instead of the agent.
     ///
-    /// For a model that is added to an agent, and for agents made long ago, whose status stays
-    /// `completed` or `success`. A model that `model_status` does not name is ready once it is in
+    /// The wait ends when [`model_status`](Agent::model_status) says that the model is ready or
+    /// failed, whatever the agent's own status is, or when the agent was deleted. For a model that
+    /// is added to an agent, and for agents made long ago, whose status stays `completed` or
+    /// `success`.
+    ///
+    /// A model that `model_status` does not name is ready once it is in
     /// [`supported_models`](Agent::supported_models), and failed if the agent is. An agent whose
     /// record has neither field is waited for by its own status. Default: none.
+    ///
+    /// ```no_run
+    /// use bithuman::{Api, Wait};
+    ///
+    /// let wait = Wait::new().model("essence-2");
+    /// let agent = Api::from_env()?.wait("A91XMB7113", &wait)?;
+    /// println!("{:?}", agent.model_status.get("essence-2"));
+    /// # Ok::<(), bithuman::Error>(())
+    /// ```
     pub fn model(mut self, model: impl Into<String>) -> Self {
         self.model = Some(model.into());
         self
@@ -103,7 +116,7 @@ impl Wait {
         };
         match (agent.model_status.get(model), &agent.supported_models) {
             (Some(status), _) if status.is_ready() => Some(End::Ready),
-            (Some(status), _) if status.is_failed() => Some(End::ModelFailed),
+            (Some(status), _) if status.is_failed() => is_failed.or(Some(End::ModelFailed)),
             (Some(_), _) => None,
             (None, Some(models)) if models.contains(model) => Some(End::Ready),
             (None, None) if agent.model_status.is_empty() => own,
@@ -115,6 +128,9 @@ impl Wait {
         if self.interval.is_zero() {
             let what = "the interval must be more than zero: the service asks for 5 s";
             return Err(Error::invalid(what).call("wait"));
+        }
+        if self.model.as_ref().is_some_and(|model| model.is_empty()) {
+            return Err(Error::invalid("the model to wait for is empty").call("wait"));
         }
         Ok(())
     }
@@ -149,7 +165,7 @@ impl Api {
     /// # Errors
     ///
     /// [`GenerationFailed`](ErrorKind::GenerationFailed), with the agent as
-    /// [`last_seen`](Error::last_seen), if the generation failed.
+    /// [`last_seen`](Error::last_seen), if the generation failed, or the model of [`Wait::model`].
     /// [`NotFound`](ErrorKind::NotFound) if the agent is unknown or was deleted.
     /// [`WaitTimedOut`](ErrorKind::WaitTimedOut) after [`Wait::timeout`].
     /// [`InvalidInput`](ErrorKind::InvalidInput) for an interval of zero. Otherwise as
@@ -394,125 +410,10 @@ impl Watch {
             ErrorKind::NotFound => {
                 let since = *self.first_not_found.get_or_insert(now);
                 let is_new = now.saturating_sub(since) < NOT_FOUND_GRACE;
-                is_new && self.last_seen.is_none() && error.http_status() == Some(404)
+                is_new && self.last_seen.is_none() && status::is_unknown(error)
             }
             kind => kind.is_transient(),
         }
-    }
-
-    /// An error that ends the wait, but not the generation.
-    fn ended_by(&self, error: Error) -> Error {
-        let again = format!("call {} again", self.call);
-        let advice = match error.kind() {
-            ErrorKind::InvalidInput => return error.call(self.call),
-            ErrorKind::NotFound | ErrorKind::Rejected | ErrorKind::Tls => "",
-            ErrorKind::Unauthorized | ErrorKind::PlanLimit => {
-                &format!("fix that, then {again}, which is free")
-            }
-            _ if self.last_seen.is_none() => &again,
-            _ => &format!("generation continues, {again}"),
-        };
-        let is_unknown = error.http_status() == Some(404) && self.last_seen.is_none();
-        let error = self.about_agent(error).and_advice(advice);
-        match is_unknown {
-            true => error.billing_is(Billing::Unknown),
-            false => error,
-        }
-    }
-
-    fn about_agent(&self, error: Error) -> Error {
-        let error = error
-            .call(self.call)
-            .agent(&self.agent_id)
-            .after(self.polls);
-        let error = error.seen(self.last_seen.clone());
-        error.repeat_is_safe(true).billing_is(Billing::Billed)
-    }
-
-    fn generation_failed(&self, agent: &Agent) -> Error {
-        let error = self.failed("the generation", agent.error_message.as_deref());
-        let error = error.billing_is(Billing::Refunded);
-        error.advice("the service refunds it; another try is billed again")
-    }
-
-    fn model_failed(&self, agent: &Agent) -> Error {
-        let model = self.wait.model.as_deref().unwrap_or_default();
-        let reason = agent.model_status.get(model);
-        let reason = reason.and_then(|status| status.reason.as_deref());
-        let error = self.failed(&format!("the model {model}"), reason);
-        error.advice("the agent itself did not fail; check whether the service refunds the model")
-    }
-
-    fn failed(&self, what: &str, message: Option<&str>) -> Error {
-        let message = self.masked(message);
-        let why = match message {
-            Some(_) => "",
-            None => ", and the service does not say why",
-        };
-        let error = Error::new(ErrorKind::GenerationFailed, format!("{what} failed{why}"));
-        self.about_agent(error.response(Facts {
-            message,
-            ..Facts::default()
-        }))
-    }
-
-    /// There is no time left, or too little for another poll.
-    fn deadline_error(&mut self) -> Error {
-        let timeout = human_time(self.wait.timeout);
-        let what = if self.remaining() <= LAST_POLL {
-            format!("not ready within {timeout}")
-        } else {
-            format!("not ready, and too little of {timeout} remains for another poll")
-        };
-        let again = format!("call {} again", self.call);
-        let advice = match &self.last_seen {
-            None => again,
-            Some(agent) if agent.status.is_known() && agent.error_message.is_none() => {
-                format!("generation continues, {again}")
-            }
-            Some(_) => format!("check the agent, or {again}"),
-        };
-        let error = Error::new(ErrorKind::WaitTimedOut, format!("{what} ({})", self.seen()));
-        let error = self.about_agent(error).advice(advice);
-        error.after_try("poll", self.last_error.take())
-    }
-
-    /// What was last seen of the agent: `last seen: generating, 35%, lip_sync`.
-    fn seen(&self) -> String {
-        let Some(agent) = &self.last_seen else {
-            return "no good response".into();
-        };
-        let word = self.masked(Some(agent.status.as_str())).unwrap_or_default();
-        let mut seen = match agent.status.is_known() {
-            true => format!("last seen: {word}"),
-            false => format!("last seen: the unknown status \"{word}\""),
-        };
-        // Rounded down, but for the inexactness of 0.29 * 100. Some services count to 100.
-        let progress = agent.progress.filter(|part| (0.0..=1.0).contains(part));
-        if let Some(progress) = progress {
-            seen += &format!(", {}%", (progress * 100.0 + 1e-6) as u8);
-        }
-        if let Some(step) = self.masked(agent.current_step.as_deref()) {
-            seen += &format!(", {step}");
-            if step == "awaiting_face_marking" {
-                seen += " (the service waits for a person)";
-            }
-        }
-        if let Some(model) = &self.wait.model {
-            let status = agent.model_status.get(model);
-            let state = self.masked(status.map(|status| status.state.as_str()));
-            seen += &format!(", {model} {}", state.as_deref().unwrap_or("not listed"));
-        }
-        if let Some(message) = self.masked(agent.error_message.as_deref()) {
-            seen += &format!(", error message: {message}");
-        }
-        seen
-    }
-
-    /// The service's text for an error.
-    fn masked(&self, text: Option<&str>) -> Option<String> {
-        let masked = self.api.shared.transport.mask(text?);
-        Some(excerpt(&masked).to_owned()).filter(|text| !text.is_empty())
     }
 }
 

@@ -118,7 +118,14 @@ impl Response {
         let word = fields.text("error");
         let code = find("code").or(word.clone().filter(|word| is_code(word)));
         let mut message = find("message").or(word.filter(|word| code.as_ref() != Some(word)));
-        let mut details = any("details").or(any("detail")).or(any("reason"));
+        let mut details = any("details").or(any("detail"));
+        // The reason is more precise than the code, and never decides what was billed.
+        if let Some(reason) = any("reason") {
+            details = Some(match details {
+                Some(details) => format!("{reason}: {details}"),
+                None => reason,
+            });
+        }
         if code.is_none() && message.is_none() && details.is_none() {
             message = Some(self.body.clone());
         } else if self.status == 402 && details.is_none() {
@@ -148,8 +155,7 @@ const WHICH_SECRET: &str = "secrets: www.bithuman.ai/developer/api-keys (api.bit
 /// number counts that is not a status.
 fn amounts(fields: &Fields) -> Option<String> {
     let mut amounts = Vec::new();
-    for name in fields.names() {
-        let value = fields.get(name).unwrap_or_default();
+    for (name, value) in fields.iter() {
         let is_number = value.starts_with(|c: char| c.is_ascii_digit() || c == '-');
         if is_number && !name.to_ascii_lowercase().contains("status") {
             amounts.push(format!("{name} {value}"));
@@ -173,6 +179,7 @@ fn classify(status: u16, code: Option<&str>) -> (ErrorKind, &'static str) {
         (200..=299, Some("ACCOUNT_SUSPENDED" | "FORBIDDEN")) => 403,
         (200..=299, Some("INSUFFICIENT_BALANCE")) => 402,
         (200..=299, Some("NOT_FOUND" | "AGENT_NOT_FOUND")) => 404,
+        (200..=299, Some("AGENT_DELETED" | "AGENT_PURGED")) => 410,
         (200..=299, Some("RATE_LIMITED")) => 429,
         (200..=299, Some(code)) if is_service_failure(code) => 500,
         _ => status,

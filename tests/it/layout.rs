@@ -83,16 +83,20 @@ fn a_module_imports_only_from_those_below_it_and_only_http_names_ureq() {
 #[test]
 fn no_file_has_over_400_lines_of_code_and_no_function_over_60() {
     for (path, text) in &sources()[1..] {
-        let lines = code(text);
-        assert!(lines.len() <= 400, "{path}: {} lines", lines.len());
-        for (at, line) in lines.iter().enumerate() {
-            let is_function = line.split(' ').any(|word| word == "fn");
-            let indent = line.len() - line.trim_start().len();
-            let end = " ".repeat(indent) + "}";
-            let length = lines[at..].iter().position(|line| **line == end);
-            let is_long = is_function && !line.ends_with(';') && length >= Some(60);
-            assert!(!is_long, "{path}: {line} has {length:?} lines");
-        }
+        assert_short(path, text);
+    }
+}
+
+fn assert_short(path: &str, text: &str) {
+    let lines = code(text);
+    assert!(lines.len() <= 400, "{path}: {} lines", lines.len());
+    for (at, line) in lines.iter().enumerate() {
+        let is_function = line.split(' ').any(|word| word == "fn");
+        let indent = line.len() - line.trim_start().len();
+        let end = " ".repeat(indent) + "}";
+        let length = lines[at..].iter().position(|line| **line == end);
+        let is_long = is_function && !line.ends_with(';') && length >= Some(60);
+        assert!(!is_long, "{path}: {line} has {length:?} lines");
     }
 }
 
@@ -124,4 +128,31 @@ fn the_source_has_no_word_of_the_old_dialect() {
 #[test]
 fn the_crate_docs_have_no_word_of_the_old_dialect() {
     assert_eq!(dialect(&sources()[0].1), [""; 0]);
+}
+
+/// The text of each Rust file of a folder, by its path. A packaged copy has no program.
+fn files(folder: &str) -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            files.push((path.display().to_string(), text));
+        }
+    }
+    files
+}
+
+#[test]
+fn an_example_fits_on_a_screen_and_so_does_a_function_of_the_program() {
+    for (path, text) in files("examples") {
+        let length = text.lines().count();
+        assert!(length <= 50, "{path}: {length} lines");
+        assert_eq!(dialect(&text), [""; 0], "{path}");
+    }
+    for (path, text) in files("examples/cli/src") {
+        assert_short(&path, &text);
+        assert_eq!(dialect(&text), [""; 0], "{path}");
+    }
 }

@@ -371,12 +371,16 @@ fn what_was_read_is_the_same_after_a_round_trip() {
 
 /// The statuses and codes that the service publishes, and some of a gateway's, by their kind.
 const STATUSES: &str = "
-    Rejected: 400 VALIDATION_ERROR, 400 VIDEO_INPUT_NOT_SUPPORTED, 405 X, 409 AGENT_NOT_READY
-    Rejected: 410 ENDPOINT_RETIRED, 413 FILE_TOO_LARGE, 415 UNSUPPORTED_TYPE, 422 X
+    Rejected: 400 VALIDATION_ERROR, 400 MISSING_PARAM, 400 VIDEO_INPUT_NOT_SUPPORTED
+    Rejected: 400 MODEL_NOT_OFFERED, 400 MODEL_NOT_DOWNLOADABLE, 405 X, 409 AGENT_NOT_READY
+    Rejected: 409 MODEL_NOT_GENERATED, 410 ENDPOINT_RETIRED, 413 FILE_TOO_LARGE
+    Rejected: 415 UNSUPPORTED_TYPE, 422 MODEL_SUBJECT_MISMATCH, 422 IMAGE_FACE_UNSUITABLE
+    Rejected: 422 MODEL_PREREQUISITE_MISSING
     Unauthorized: 401 UNAUTHORIZED, 401 MISSING_AUTH, 403 ACCOUNT_SUSPENDED, 403 FORBIDDEN
     PlanLimit: 403 PLAN_REQUIRED, 403 AGENT_LIMIT_REACHED, 403 CONCURRENCY_LIMIT_REACHED
     InsufficientBalance: 402 INSUFFICIENT_BALANCE
-    NotFound: 404 NOT_FOUND, 404 AGENT_NOT_FOUND, 410 AGENT_DELETED, 410 AGENT_PURGED
+    NotFound: 404 NOT_FOUND, 404 AGENT_NOT_FOUND, 404 MODEL_ARTIFACT_NOT_READY
+    NotFound: 410 AGENT_DELETED, 410 AGENT_PURGED, 200 AGENT_DELETED, 200 AGENT_PURGED
     RateLimited: 429 RATE_LIMITED
     Service: 408 X, 425 X, 500 INTERNAL_ERROR, 500 UPSTREAM_ERROR, 501 X, 502 UPSTREAM_UNAVAILABLE
     Service: 503 SERVICE_UNAVAILABLE, 503 NO_AVAILABLE_WORKERS, 503 MODEL_NOT_YET_AVAILABLE
@@ -405,6 +409,9 @@ const SHAPES: &str = r#"
     {"error": {"code": "CODE", "message": "It broke", "upgrade_url": "u"}} => CODE | It broke | - | u
     {"error": {"code": "CODE", "details": "Fix it", "topup_url": "u"}} => CODE | - | Fix it | u
     {"error": {"message": "It broke"}, "status": "error"} => - | It broke | - | -
+    {"error": {"code": "CODE", "httpStatus": 402}, "status_code": 402} => CODE | - | - | -
+    {"error": {"code": "CODE", "reason": "R_1"}} => CODE | - | R_1 | -
+    {"error": {"code": "CODE", "reason": "R_1", "details": "Fix it"}} => CODE | - | R_1: Fix it | -
     <html><head><title>It broke</title></head><body>nginx</body></html> => - | It broke | - | -
     upstream connect error => - | upstream connect error | - | -
     {"error": "cut => - | {"error": "cut | - | -
@@ -458,9 +465,10 @@ fn every_shape_of_error_with_every_status_is_read() {
             (status.agent_id(), status.idempotency_key()),
             (Some(ID), None)
         );
-        let billing = match status.http_status() {
-            Some(404) => Billing::Unknown,
-            _ => Billing::Billed,
+        let billing = match status.code() {
+            _ if status.kind() != ErrorKind::NotFound => Billing::Billed,
+            Some("AGENT_DELETED" | "AGENT_PURGED") => Billing::Billed,
+            _ => Billing::Unknown,
         };
         assert_eq!(status.billing(), billing);
         let is_transient = matches!(status.kind(), ErrorKind::RateLimited | ErrorKind::Service);
@@ -534,6 +542,12 @@ fn a_response_is_read_up_to_one_mebibyte_and_what_is_undocumented_up_to_64_kib()
         let agent = asked(Reply::new(200, body)).unwrap();
         assert_eq!((agent.is_ready(), agent.name.is_some()), (true, is_read));
     }
+    // Each of them takes more memory than its text.
+    let models = format!("{{{}}}", vec![r#""m":{}"#; 140_000].join(","));
+    let body = format!(r#"{{"data":{{"status":"ready","model_status":{models}}}}}"#);
+    assert!(body.len() > 900_000 && body.len() < 1 << 20);
+    let agent_with_many = asked(Reply::new(200, body)).unwrap();
+    assert!(agent_with_many.model_status.is_empty() && agent_with_many.extra.is_empty());
     for (length, kept) in [(64_000, 1), (66_000, 0)] {
         let fields = json!({"status": "ready", "more": "x".repeat(length), "name": "n"});
         let agent = asked(agent(fields)).unwrap();

@@ -115,6 +115,8 @@ const REPLIES: &str = r#"
     403 {"error": {"code": "ACCOUNT_SUSPENDED"}}
     403 Forbidden
     402 {"error": {"code": "INSUFFICIENT_BALANCE", "message": "12 left", "topup_url": "https://e/pay"}}
+    402 {"error": {"code": "INSUFFICIENT_BALANCE", "required": 500, "balance": 12}, "status_code": 402}
+    403 {"error": {"code": "AGENT_LIMIT_REACHED", "message": "7 of 7", "upgrade_url": "https://e/plan"}}
     404 {"success": false, "error": "AGENT_NOT_FOUND"}
     404 Not Found
     400 {"error": "Invalid image", "code": "VALIDATION_ERROR", "details": {"field": "image"}}
@@ -249,6 +251,11 @@ const WAITS: &str = r#"
     it failed => {"status": "failed", "error_message": "The picture has no face in it"}
     it failed without a reason => {"status": "failed"}
     it was deleted => {"status": "deleted"}
+    a model failed => {"status": "ready", "model_status": {"essence-2": {"state": "failed", "reason": "No face"}}}
+    an agent failed with its model => {"status": "failed", "model_status": {"essence-2": {"state": "failed"}}}
+    time runs out for a model => {"status": "completed", "model_status": {"essence-2": {"state": "pending"}}}
+    time runs out for a model of a failed agent => {"status": "failed", "model_status": {"essence-2": {"state": "pending"}}}
+    time runs out for a model that is not there => {"status": "ready", "supported_models": ["essence-1"]}
     time runs out => {"status": "generating", "progress": 0.35, "current_step": "lip_sync"}
     time runs out at a person's step => {"status": "x", "current_step": "awaiting_face_marking"}
     time runs out at an unknown word => {"status": "on_hold", "error_message": "GPU lost"}
@@ -267,7 +274,10 @@ fn add_waiting(golden: &mut Golden) {
         } else {
             900
         };
-        let wait = Wait::new().timeout(secs(3600)).outage(secs(outage));
+        let mut wait = Wait::new().timeout(secs(3600)).outage(secs(outage));
+        if heading.contains("model") {
+            wait = wait.model("essence-2");
+        }
         golden.add(heading, service.api().wait(ID, &wait).err());
     }
     let job = |builder: ApiBuilder, time, shut_down_after: &'static str| {
@@ -378,6 +388,9 @@ fn every_error_says_on_one_line_what_failed_and_what_to_do() {
         "a proxy to localhost",
         all(local().proxy("http://proxy:3128")),
     );
+    let service = Service::new([service_error(404, "AGENT_NOT_FOUND")]);
+    let regenerated = service.api().generate(&request().agent_id(ID));
+    golden.add("an agent to regenerate is unknown", regenerated.err());
     for path in ["portrait.jpg", "Cargo.toml/portrait.jpg"] {
         let request = request().image(Media::file(path));
         golden.add("a file", local().build().unwrap().generate(&request).err());

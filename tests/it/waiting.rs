@@ -241,8 +241,27 @@ fn a_wait_for_a_model_ends_when_that_model_is_ready_or_failed() {
         (error.kind(), error.billing()),
         (GenerationFailed, Billing::Billed)
     );
-    let line = "the model essence-2 failed: no [secret]; the agent itself did not fail";
+    let line = "the model essence-2 failed: no [secret]; the agent itself has not failed";
     assert!(error.to_string().contains(line), "{error}");
+
+    // Where both failed, it is the generation that did.
+    let both = model("failed", json!({"state": "failed", "reason": "no face"}));
+    let error = service(vec![both]).api().wait(ID, &wait).unwrap_err();
+    assert_eq!(error.billing(), Billing::Refunded);
+    let line = "the generation failed: no face; the service refunds it";
+    assert!(error.to_string().contains(line), "{error}");
+
+    for (word, state, continues) in [
+        ("ready", "pending", true),
+        ("generating", "a new word", true),
+        ("failed", "pending", false),
+        ("ready", "a new word", false),
+    ] {
+        let last = model(word, json!({"state": state}));
+        let error = service(vec![last]).api().wait(ID, &wait).unwrap_err();
+        let says_so = error.to_string().contains("; generation continues");
+        assert_eq!(says_so, continues, "{error}");
+    }
 
     let error = service(vec![pending()]).api().wait(ID, &wait).unwrap_err();
     let line = "not ready within 4 h (last seen: ready, essence-2 pending)";
@@ -321,9 +340,13 @@ fn every_other_3xx_and_4xx_ends_the_wait_at_once() {
         let end = fails(PlanLimit, "(403 PLAN_REQUIRED)");
         check(Wait::new(), [reply, ready()], end, &[], "x");
     }
-    let deleted = service_error(410, "AGENT_DELETED");
-    let end = fails(NotFound, "the agent was deleted (410 AGENT_DELETED)");
-    check(Wait::new(), [deleted, ready()], end, &[], "x");
+    for code in ["AGENT_DELETED", "AGENT_PURGED"] {
+        for deleted in service_errors(410, code) {
+            let end = || fails(NotFound, "the agent was deleted (410 AGENT_");
+            check(Wait::new(), [deleted.clone(), ready()], end(), &[], "x");
+            check(Wait::new(), [processing(), deleted], end(), &[5], "px");
+        }
+    }
     let rejected = Reply::json(200, json!({"success": false, "message": "no"}));
     let end = fails(Rejected, "no");
     check(Wait::new(), [rejected, ready()], end, &[], "x");
@@ -335,6 +358,14 @@ fn a_404_is_retried_through_for_60_s_before_the_first_good_response() {
     let end = fails(NotFound, "the service knows no such agent (404 AGENT");
     check(Wait::new(), [unknown(), ready()], READY, &[5], "rp");
     check(Wait::new(), [gateway(404), ready()], READY, &[5], "rp");
+    let in_a_200 = json!({"success": false, "error": "AGENT_NOT_FOUND"});
+    check(
+        Wait::new(),
+        [Reply::json(200, in_a_200), ready()],
+        READY,
+        &[5],
+        "rp",
+    );
     check(every(30), [unknown()], end, &[30, 30], "rrx");
     check(every(61), [unknown()], end, &[61], "rx");
     let script = [unknown(), unknown(), ready()];
@@ -606,6 +637,7 @@ fn what_cannot_be_waited_for_is_refused_without_a_request() {
     let api = service.api();
     let zero = every(0);
     for result in [
+        api.wait(ID, &Wait::new().model("")),
         api.wait(ID, &zero),
         api.wait("", &Wait::new()),
         api.wait("..", &Wait::new()),

@@ -54,7 +54,7 @@ fn a_wait_for_a_model_ends_by_that_model_whatever_the_agents_own_word_is() {
         ("failed", "null", "pending", Some(Failed), None),
         ("ready", "null", "a new word", Some(Ready), None),
         ("ready", "null", "failed", Some(Ready), Some(ModelFailed)),
-        ("failed", "null", "failed", Some(Failed), Some(ModelFailed)),
+        ("failed", "null", "failed", Some(Failed), Some(Failed)),
         ("ready", "[\"essence-2\"]", "pending", Some(Ready), None),
         ("success", "[\"essence-2\"]", "", None, Some(Ready)),
         ("ready", "[\"essence-1\"]", "", Some(Ready), None),

@@ -1,0 +1,321 @@
+//! What can be typed: the commands, their options, and the checks of single values.
+
+use std::fs;
+use std::path::{self, PathBuf};
+use std::time::Duration;
+
+use bithuman::serde_json::{self, Value};
+use bithuman::{Download, Media, Method, Wait};
+use clap::{Args, Parser, Subcommand};
+
+use crate::exit;
+
+/// Creates bitHuman agents, waits until they are ready, and downloads their models.
+///
+/// The result goes to stdout. Progress, notes and errors go to stderr.
+#[derive(Parser)]
+#[command(name = "bithuman-agent", version, after_help = exit::HELP, max_term_width = 100)]
+#[command(disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Create an agent, which is billed, and wait until it is ready. Prints its id
+    #[command(after_help = CREATE_HELP)]
+    Create(Box<Create>),
+    /// Print the status of an agent
+    Status {
+        /// The agent's id
+        #[arg(value_parser = id)]
+        id: String,
+    },
+    /// Wait until an agent is ready. Prints its id
+    Wait {
+        /// The agent's id
+        #[arg(value_parser = id)]
+        id: String,
+        /// Wait for this model of the agent, such as one that was added to it [default: the agent]
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
+        #[command(flatten)]
+        wait: WaitOptions,
+    },
+    /// Download the model file of an agent, or resume it. Prints its path
+    Download {
+        /// The agent's id
+        #[arg(value_parser = id)]
+        id: String,
+        /// Where the file goes [default: the id with .imx, in the current folder]
+        #[arg(value_parser = target)]
+        path: Option<PathBuf>,
+        /// Model whose file it is [default: the model that the agent was created with]
+        #[arg(long, value_name = "NAME")]
+        model: Option<String>,
+        #[command(flatten)]
+        wait: WaitOptions,
+    },
+    /// Send a request to any other endpoint. Prints the JSON of its response
+    #[command(after_help = CALL_HELP)]
+    Call {
+        /// GET, POST, PUT, PATCH or DELETE
+        #[arg(value_parser = method)]
+        method: Method,
+        /// Path, with a query if there is one, such as /v1/agents?limit=100
+        path: String,
+        /// Body of the request [default: none]
+        #[arg(value_name = "JSON", value_parser = json)]
+        body: Option<Value>,
+    },
+    /// Run a mock server of the service on localhost, for programs in any language
+    #[command(after_help = MOCK_HELP)]
+    Mock(Mock),
+}
+
+/// The options of every command.
+#[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
+pub struct Common {
+    /// Base URL of the service [default: $BITHUMAN_API_BASE, or else https://public.api.bithuman.ai]
+    #[arg(long, global = true, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// File with the API secret [default: the secret itself in $BITHUMAN_API_SECRET]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub secret_file: Option<PathBuf>,
+    /// Print one JSON object to stdout, in success and in failure [default: text]
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print the result and errors only [default: progress and notes too]
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Args)]
+pub struct Create {
+    /// System prompt of the agent: a text, @FILE, or - for stdin [default: none]
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Picture of the agent [default: made from the prompt]
+    #[arg(long, value_name = "FILE|URL", value_parser = media)]
+    pub image: Option<Media>,
+    /// Voice of the agent [default: chosen by the service]
+    #[arg(long, value_name = "FILE|URL", value_parser = media)]
+    pub audio: Option<Media>,
+    /// Video of the agent, for the 2025 API only [default: none]
+    #[arg(long, value_name = "FILE|URL", value_parser = media)]
+    pub video: Option<Media>,
+    /// Model, such as essence-2 (a real person) or expression-2 (any character) [default: chosen by the service]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Aspect ratio: 16:9, 9:16 or 1:1 [default: chosen by the service]
+    #[arg(long, value_name = "RATIO")]
+    pub aspect_ratio: Option<String>,
+    /// Framing: portrait or full_body [default: chosen by the service]
+    #[arg(long, value_name = "NAME")]
+    pub framing: Option<String>,
+    /// Put the agent before a green screen [default: off]
+    #[arg(long)]
+    pub transparency: bool,
+    /// Another field of the request, as JSON; can be repeated [default: none]
+    #[arg(long, value_name = "NAME=JSON", value_parser = field)]
+    pub field: Vec<(String, Value)>,
+    /// Receipt: the same command again continues with its agent and pays for no other, unless the generation failed [default: none]
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
+    /// Idempotency key: where the service honors keys, the same key within 24 h is billed once [default: a new one]
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Print the id as soon as the service accepted the request [default: wait until the agent is ready]
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Download the model file of the ready agent to this path, too [default: no download]
+    #[arg(long, value_name = "PATH", conflicts_with = "no_wait", value_parser = target)]
+    pub download: Option<PathBuf>,
+    #[command(flatten)]
+    pub wait: WaitOptions,
+}
+
+#[derive(Args)]
+pub struct WaitOptions {
+    /// Time between two polls: seconds, or a number with s, m or h
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
+    pub interval: Duration,
+    /// Time for everything: seconds, or a number with s, m or h
+    #[arg(long, value_name = "TIME", default_value = "4h", value_parser = time)]
+    pub timeout: Duration,
+}
+
+impl WaitOptions {
+    pub fn to_wait(&self) -> Wait {
+        Wait::new().interval(self.interval).timeout(self.timeout)
+    }
+
+    /// `elapsed` is the time that the command took before.
+    pub fn to_download(&self, elapsed: Duration) -> Download {
+        let download = Download::new().interval(self.interval);
+        download.timeout(self.timeout.saturating_sub(elapsed))
+    }
+}
+
+#[derive(Args)]
+pub struct Mock {
+    /// Version of the API: 2025 or current
+    #[arg(long, default_value = "current", value_parser = ["2025", "current"])]
+    pub version: String,
+    /// Let every generation fail [default: only those with [fail] in the prompt]
+    #[arg(long)]
+    pub fail: bool,
+    /// Number of generate requests accepted in a minute [default: no limit]
+    #[arg(long, value_name = "NUMBER")]
+    pub rate_limit: Option<usize>,
+    /// Time that a generation takes, such as 90s or 5m [default: a few polls]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub slow: Option<Duration>,
+    /// Credits of the account: a request that costs more is refused [default: 1000000]
+    #[arg(long, value_name = "CREDITS")]
+    pub balance: Option<u64>,
+    /// Port on localhost [default: a free one]
+    #[arg(long)]
+    pub port: Option<u16>,
+}
+
+const CREATE_HELP: &str = "\
+Examples:
+  bithuman-agent create --prompt 'You are a friendly assistant.' --model essence-2
+  bithuman-agent create --prompt @prompt.txt --image portrait.jpg --receipt agent.receipt \\
+      --download agent.imx
+  bithuman-agent create --prompt - --no-wait --json <prompt.txt
+
+Exit codes: see bithuman-agent --help.";
+
+const CALL_HELP: &str = "\
+Examples:
+  bithuman-agent call GET /v1/me                     The plan, and the credits that are left
+  bithuman-agent call GET /v1/pricing                The price of each model
+  bithuman-agent call GET '/v1/agents?limit=100'     The agents, the newest first
+  bithuman-agent call DELETE /v1/agent/A91XMB7113    Deletes an agent
+  bithuman-agent call POST /v1/agent/A91XMB7113 '{\"prompt\": \"You are a gardener.\"}'";
+
+const MOCK_HELP: &str = "\
+Prints BITHUMAN_API_BASE=... BITHUMAN_API_SECRET=... and runs until Ctrl-C. In another terminal, export that
+line and run any program. Each request is logged to stderr.";
+
+/// Parses a time: seconds, or a number with `s`, `m` or `h`. Fractions are allowed.
+fn time(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) if text.ends_with('h') => (number, 3600.0),
+        Some(number) if text.ends_with('m') => (number, 60.0),
+        Some(number) => (number, 1.0),
+        None => (text, 1.0),
+    };
+    let seconds = number.parse::<f64>().ok().map(|number| number * unit);
+    match seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
+        Some(time) if !time.is_zero() => Ok(time),
+        _ => Err("not a time above 0, such as 5, 0.5, 90s, 5m or 4h".into()),
+    }
+}
+
+/// Checks an agent's id. One with a slash is more likely a path or a URL.
+fn id(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("an id is not empty".into()),
+        _ if text.contains('/') => Err("an id has no slash".into()),
+        _ => Ok(text.into()),
+    }
+}
+
+fn media(text: &str) -> Result<Media, String> {
+    if text.contains("://") {
+        return Ok(Media::url(text));
+    }
+    match fs::metadata(text) {
+        Ok(metadata) if metadata.is_file() => Ok(Media::file(text)),
+        Ok(_) => Err("not a regular file".into()),
+        Err(reason) => Err(format!("cannot read the file: {reason}")),
+    }
+}
+
+/// Checks the path of a file to download: after hours and a bill it would be too late.
+fn target(text: &str) -> Result<PathBuf, String> {
+    let path = path::absolute(text).map_err(|reason| reason.to_string())?;
+    match fs::metadata(&path) {
+        Ok(metadata) if !metadata.is_file() => return Err("not a regular file".into()),
+        _ if text.ends_with(path::is_separator) => return Err("not the path of a file".into()),
+        _ => {}
+    }
+    match path.parent() {
+        Some(folder) if folder.is_dir() => Ok(text.into()),
+        _ => Err("its folder does not exist".into()),
+    }
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    Ok(match &*text.to_ascii_uppercase() {
+        "GET" => Method::Get,
+        "POST" => Method::Post,
+        "PUT" => Method::Put,
+        "PATCH" => Method::Patch,
+        "DELETE" => Method::Delete,
+        _ => return Err("not GET, POST, PUT, PATCH or DELETE".into()),
+    })
+}
+
+fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|reason| format!("not JSON: {reason}"))
+}
+
+fn field(text: &str) -> Result<(String, Value), String> {
+    let (name, json) = text.split_once('=').ok_or("not NAME=JSON")?;
+    let value = serde_json::from_str(json)
+        .map_err(|_| "not JSON after the =: a text needs double quotes, as in name='\"Ada\"'")?;
+    Ok((name.into(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_time_is_seconds_or_a_number_with_a_unit() {
+        for (text, milliseconds) in [
+            ("5", 5_000),
+            ("0.25", 250),
+            ("90s", 90_000),
+            ("1.5m", 90_000),
+            ("4h", 14_400_000),
+        ] {
+            assert_eq!(
+                time(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        for text in [
+            "", "0", "-1", "s", "soon", "5 m", "5d", "1e30", "NaN", "inf",
+        ] {
+            assert!(time(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_field_is_a_name_and_json() {
+        assert_eq!(
+            field("a={\"b\":1}"),
+            Ok(("a".into(), serde_json::json!({"b": 1})))
+        );
+        assert_eq!(field("a=\"=\""), Ok(("a".into(), "=".into())));
+        for text in ["a", "a=", "a=b"] {
+            assert!(field(text).is_err(), "{text}");
+        }
+    }
+}

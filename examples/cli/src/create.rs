@@ -1,0 +1,112 @@
+//! `create`: the request, and the call that sends it.
+
+use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bithuman::GenerateRequest;
+use bithuman::serde_json::json;
+
+use crate::args::{Common, Create};
+use crate::client::client;
+use crate::output::{self, Failure};
+use crate::progress::{Progress, clean};
+use crate::{exit, print_ready};
+
+const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --video";
+
+pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result<u8, Failure> {
+    let mut request = request(create)?;
+    let api = client(common, create.receipt.is_none(), progress)?;
+    match (&create.key, &create.receipt) {
+        (None, Some(receipt)) => {
+            let receipt = receipt.display();
+            progress.announce(format!("idempotency key: in the receipt {receipt}"));
+        }
+        (key, _) => {
+            let key = key.clone().unwrap_or_else(new_key);
+            progress.announce(format!("idempotency key: {key}"));
+            request = request.idempotency_key(key);
+        }
+    }
+    if create.no_wait {
+        let generation = match &create.receipt {
+            Some(receipt) => api.generate_once(receipt, &request)?,
+            None => api.generate(&request)?,
+        };
+        let id = clean(&generation.agent_id);
+        output::print(common, &id, &json!(generation))?;
+        return Ok(exit::DONE);
+    }
+    let wait = create.wait.to_wait();
+    let started = Instant::now();
+    let agent = match &create.receipt {
+        Some(receipt) => api.ensure_agent(receipt, &request, &wait)?,
+        None => api.generate_and_wait(&request, &wait)?,
+    };
+    let Some(path) = &create.download else {
+        return print_ready(&agent, None, common, progress);
+    };
+    let download = create.wait.to_download(started.elapsed());
+    let file = api.download(&agent.agent_id, path, &download)?;
+    print_ready(&agent, Some(&file), common, progress)
+}
+
+fn request(create: &Create) -> Result<GenerateRequest, Failure> {
+    let media = [&create.image, &create.audio, &create.video];
+    let has_media = media.iter().any(|media| media.is_some());
+    if create.prompt.is_none() && !has_media && create.field.is_empty() {
+        return Err(Failure::Usage(NOTHING.into()));
+    }
+    let mut request = GenerateRequest::new();
+    if let Some(text) = &create.prompt {
+        request = request.prompt(prompt(text)?);
+    }
+    if let Some(image) = &create.image {
+        request = request.image(image.clone());
+    }
+    if let Some(audio) = &create.audio {
+        request = request.audio(audio.clone());
+    }
+    if let Some(video) = &create.video {
+        request = request.video(video.clone());
+    }
+    if let Some(model) = &create.model {
+        request = request.model(model);
+    }
+    if let Some(ratio) = &create.aspect_ratio {
+        request = request.aspect_ratio(ratio);
+    }
+    if let Some(framing) = &create.framing {
+        request = request.framing(framing);
+    }
+    if create.transparency {
+        request = request.transparency(true);
+    }
+    for (name, value) in &create.field {
+        request = request.field(name, value.clone());
+    }
+    Ok(request)
+}
+
+/// Returns the prompt: the text itself, that of a file, or that of stdin.
+fn prompt(text: &str) -> Result<String, Failure> {
+    let read = match (text, text.strip_prefix('@')) {
+        ("-", _) => io::read_to_string(io::stdin()),
+        (_, Some(path)) => fs::read_to_string(path),
+        _ => Ok(text.into()),
+    };
+    let prompt = read.map_err(|reason| Failure::Usage(format!("--prompt {text}: {reason}")))?;
+    // Most likely that of a variable which is not set: nobody pays for that on purpose.
+    if prompt.trim().is_empty() {
+        return Err(Failure::Usage("--prompt: it is empty".into()));
+    }
+    Ok(prompt.trim_end_matches(['\r', '\n']).into())
+}
+
+fn new_key() -> String {
+    let random = || RandomState::new().build_hasher().finish();
+    format!("bithuman-agent-{:016x}{:016x}", random(), random())
+}

@@ -1,0 +1,80 @@
+//! The mock server of the library's tests, as a process of its own.
+
+#[path = "../../../tests/mock_server/mod.rs"]
+mod mock_server;
+
+use std::io::{self, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+
+use bithuman::serde_json::json;
+use mock_server::{ApiVersion, MockServer, SECRET, Settings};
+
+use crate::args::{Common, Mock};
+use crate::output::{self, Failure};
+use crate::progress::clean;
+
+/// Runs the mock server until the process ends.
+pub fn run(mock: &Mock, common: &Common) -> Result<u8, Failure> {
+    let version = match &*mock.version {
+        "2025" => ApiVersion::V2025,
+        _ => ApiVersion::Current,
+    };
+    let defaults = Settings::from(version);
+    let server = MockServer::start(Settings {
+        fail_all: mock.fail,
+        rate_limit: mock.rate_limit,
+        generation_time: mock.slow,
+        log: if common.quiet {
+            |_| ()
+        } else {
+            |line| log(line)
+        },
+        balance: mock.balance.unwrap_or(defaults.balance),
+        ..defaults
+    });
+    let mut url = server.base_url();
+    if let Some(port) = mock.port {
+        relay(port, url.trim_start_matches("http://"))
+            .map_err(|reason| Failure::Usage(format!("port {port} on localhost: {reason}")))?;
+        url = format!("http://127.0.0.1:{port}");
+    }
+    let variables = format!("BITHUMAN_API_BASE={url} BITHUMAN_API_SECRET={SECRET}");
+    output::print(
+        common,
+        &variables,
+        &json!({"base_url": url, "secret": SECRET}),
+    )?;
+    loop {
+        thread::park();
+    }
+}
+
+fn log(line: &str) {
+    let _ = writeln!(io::stderr(), "{}", clean(line));
+}
+
+/// Passes on what comes to this port of localhost: the mock server chooses its own.
+fn relay(port: u16, server: &str) -> io::Result<()> {
+    let listener = TcpListener::bind(("127.0.0.1", port))?;
+    let server = server.to_owned();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            if let Ok(server) = TcpStream::connect(&server) {
+                let _ = copy_both_ways(client, server);
+            }
+        }
+    });
+    Ok(())
+}
+
+fn copy_both_ways(client: TcpStream, server: TcpStream) -> io::Result<()> {
+    let directions = [(client.try_clone()?, server.try_clone()?), (server, client)];
+    for (mut from, mut to) in directions {
+        thread::spawn(move || {
+            let _ = io::copy(&mut from, &mut to);
+            let _ = to.shutdown(Shutdown::Write);
+        });
+    }
+    Ok(())
+}

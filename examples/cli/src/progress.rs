@@ -1,0 +1,213 @@
+//! Progress on stderr: bars on a terminal, plain lines elsewhere, or nothing.
+
+use std::env;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bithuman::{Agent, Event, Status};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// An upload below this is over before it could be seen.
+const SMALLEST_UPLOAD: u64 = 64 * 1024;
+
+/// How long nothing may be said without a terminal, where the same is said again.
+const SILENCE: Duration = Duration::from_secs(60);
+
+const BYTES: &str = "{msg} [{bar:30.green}] {bytes} of {total_bytes}, {bytes_per_sec}";
+const BYTES_UNMEASURED: &str = "{spinner:.green} {msg} {bytes}, {bytes_per_sec}";
+const WAITING: &str = "{spinner:.green} {msg} [{bar:30.green}] {elapsed}";
+const WAITING_UNMEASURED: &str = "{spinner:.green} {msg} {elapsed}";
+
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Bars,
+    Lines,
+    Quiet,
+}
+
+/// What is shown of a command's progress.
+pub struct Progress {
+    mode: Mode,
+    shown: Mutex<Shown>,
+}
+
+/// What is on the screen.
+struct Shown {
+    announcement: Option<String>,
+    bar: ProgressBar,
+    /// What the bar looks like: that of another template takes its place.
+    template: &'static str,
+    line: String,
+    at: Instant,
+}
+
+impl Progress {
+    pub fn new(is_quiet: bool) -> Self {
+        let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let mode = match io::stderr().is_terminal() && !is_dumb {
+            _ if is_quiet => Mode::Quiet,
+            true => Mode::Bars,
+            false => Mode::Lines,
+        };
+        let shown = Mutex::new(Shown {
+            announcement: None,
+            bar: ProgressBar::hidden(),
+            template: "",
+            line: String::new(),
+            at: Instant::now(),
+        });
+        Progress { mode, shown }
+    }
+
+    /// Keeps a line to print right before the body of a request goes out: whatever is found before
+    /// that is said alone.
+    pub fn announce(&self, line: String) {
+        self.shown().announcement = Some(line);
+    }
+
+    /// Prints a line, unless it is quiet.
+    pub fn note(&self, line: &str) {
+        if self.mode != Mode::Quiet {
+            self.error(line);
+        }
+    }
+
+    /// Prints a line, even if it is quiet. A reader that has gone must not end what is paid.
+    pub fn error(&self, line: &str) {
+        self.shown().bar.suspend(|| {
+            let _ = writeln!(io::stderr(), "{}", clean(line));
+        });
+    }
+
+    /// Removes the bar.
+    pub fn end(&self) {
+        self.shown().bar.finish_and_clear();
+    }
+
+    /// Shows what a call is doing.
+    pub fn event(&self, event: &Event) {
+        match event {
+            Event::Uploading { sent, total } => self.uploading(*sent, *total),
+            Event::Accepted {
+                agent_id,
+                replayed: false,
+                ..
+            } => self.note(&format!("agent: {agent_id}")),
+            Event::Accepted { agent_id, .. } => {
+                let why = "created before with this key: not billed again";
+                self.note(&format!("agent: {agent_id} ({why})"));
+            }
+            Event::Polled { agent } if agent.is_finished() => {}
+            Event::Polled { agent } => self.waiting(agent),
+            Event::Downloading { received, total } => {
+                self.bytes("downloading", *received, *total);
+            }
+            Event::Retrying { delay, reason, .. } => {
+                let seconds = delay.as_secs_f64();
+                self.note(&format!("{reason}; next attempt in {seconds:.1} s"));
+            }
+            _ => {}
+        }
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn uploading(&self, sent: u64, total: u64) {
+        let announcement = self.shown().announcement.take();
+        if let Some(line) = announcement {
+            self.note(&line);
+        }
+        if total >= SMALLEST_UPLOAD {
+            self.bytes("uploading", sent, Some(total));
+        }
+    }
+
+    fn bytes(&self, what: &'static str, done: u64, total: Option<u64>) {
+        let Some(total) = total else {
+            let line = format!("{what}, {} MB", done / 10_000_000 * 10);
+            return self.show(BYTES_UNMEASURED, what, &line, done, 0);
+        };
+        let tenths = (done * 10).checked_div(total).unwrap_or(10);
+        let line = format!("{what}, {}% of {:.1} MB", tenths * 10, total as f64 / 1e6);
+        self.show(BYTES, what, &line, done, total);
+    }
+
+    fn waiting(&self, agent: &Agent) {
+        let line = describe(agent);
+        match agent.progress {
+            Some(progress) => self.show(WAITING, &line, &line, (progress * 100.0) as u64, 100),
+            None => self.show(WAITING_UNMEASURED, &line, &line, 0, 1),
+        }
+    }
+
+    /// Shows a message with a bar, or else a line if it is another one.
+    fn show(&self, template: &'static str, message: &str, line: &str, done: u64, total: u64) {
+        let mut shown = self.shown();
+        match self.mode {
+            Mode::Quiet => {}
+            Mode::Bars => {
+                shown.replace_bar(template);
+                shown.bar.set_length(total);
+                shown.bar.set_position(done);
+                shown.bar.set_message(message.to_owned());
+            }
+            Mode::Lines if line != shown.line || shown.at.elapsed() >= SILENCE => {
+                let _ = writeln!(io::stderr(), "{line}");
+                shown.line = line.into();
+                shown.at = Instant::now();
+            }
+            Mode::Lines => {}
+        }
+    }
+}
+
+impl Shown {
+    fn replace_bar(&mut self, template: &'static str) {
+        if self.template == template {
+            return;
+        }
+        self.bar.finish_and_clear();
+        self.bar = ProgressBar::new(1);
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style.progress_chars("=> "));
+        }
+        self.bar.enable_steady_tick(Duration::from_millis(250));
+        self.template = template;
+    }
+}
+
+/// Returns what an agent's status looks like on one safe line.
+pub fn describe(agent: &Agent) -> String {
+    let mut line = agent.status.to_string();
+    if agent.is_finished() {
+        if let Some(reason) = agent.error_message.as_ref().filter(|_| agent.is_failed()) {
+            line += &format!(": {reason}");
+        }
+        return clean(&line);
+    }
+    if let Status::Completed | Status::Success = agent.status {
+        line += " (of a step)";
+    }
+    if let Some(progress) = agent.progress {
+        line += &format!(", {:.0}%", progress.clamp(0.0, 1.0) * 100.0);
+    }
+    if let Some(step) = &agent.current_step {
+        line += &format!(", {step}");
+    }
+    clean(&line)
+}
+
+/// Returns the text without what could play tricks on a terminal.
+pub fn clean(text: &str) -> String {
+    let mut clean = String::new();
+    for c in text.chars() {
+        match c.is_control() {
+            true => clean.extend(c.escape_default()),
+            false => clean.push(c),
+        }
+    }
+    clean
+}

@@ -1,0 +1,343 @@
+//! How a command ends: its exit code, its result and its error, as text and as JSON.
+
+use std::fs;
+
+use crate::harness::{ID, Server, TempDir, agent, gateway, ms, replies, secs, service_error};
+use crate::harness::{Reply, accepted, act, status};
+use crate::mock_server::{ApiVersion::Current, MockServer, Settings};
+use crate::{Ended, program, run, with_mock, with_url};
+use bithuman::serde_json::json;
+
+const CREATE: &str = "create --prompt x --interval 0.01";
+
+/// Runs the command as it is and with `--json`, against these replies, and returns both ends.
+fn ends(args: &str, script: &[Reply]) -> [Ended; 2] {
+    ["", "--json"].map(|json| {
+        let script = script.iter().map(|reply| reply.clone().close());
+        let server = Server::new(replies(script));
+        run(with_url(&format!("{args} {json}"), &server.url))
+    })
+}
+
+/// Each reason for an end, as the exit code that a script sees.
+#[test]
+fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
+    let failed = agent(json!({"status": "failed", "error_message": "no face"}));
+    let limited = service_error(429, "RATE_LIMITED").header("retry-after", "9999");
+    let plain = |status, code| vec![service_error(status, code)];
+    let wait = &format!("wait {ID} --interval 0.01");
+    let in_vain = &format!("wait {ID} --interval 9 --timeout 0.1");
+    let download = &format!("download {ID} absent.imx");
+    let status_of = &format!("status {ID}");
+    let rows = [
+        (1, "Refunded", CREATE, vec![accepted(), failed.clone()]),
+        (1, "Refunded", wait, vec![failed]),
+        (1, "NotBilled", CREATE, plain(422, "IMAGE_FACE_UNSUITABLE")),
+        (3, "Unknown", CREATE, plain(500, "INTERNAL_ERROR")),
+        (3, "Unknown", CREATE, vec![gateway(502)]),
+        (
+            3,
+            "Unknown",
+            CREATE,
+            vec![Reply::json(200, json!({"ok": 1}))],
+        ),
+        (66, "Unknown", status_of, plain(404, "AGENT_NOT_FOUND")),
+        (66, "Billed", wait, plain(410, "AGENT_DELETED")),
+        (69, "Billed", status_of, vec![limited]),
+        (75, "Billed", in_vain, vec![status("generating")]),
+        (
+            75,
+            "Billed",
+            CREATE,
+            vec![accepted(), service_error(401, "UNAUTHORIZED")],
+        ),
+        (
+            3,
+            "Unknown",
+            "call POST /v1/x {}",
+            plain(500, "INTERNAL_ERROR"),
+        ),
+        (66, "NotBilled", "call GET /v1/x", plain(404, "NOT_FOUND")),
+        (1, "Billed", download, plain(400, "MODEL_NOT_DOWNLOADABLE")),
+        (66, "Billed", download, plain(410, "AGENT_DELETED")),
+        (77, "Billed", download, plain(403, "PLAN_REQUIRED")),
+        (77, "NotBilled", CREATE, plain(401, "UNAUTHORIZED")),
+        (77, "NotBilled", CREATE, plain(402, "INSUFFICIENT_BALANCE")),
+        (77, "Billed", status_of, plain(403, "PLAN_REQUIRED")),
+    ];
+    for (code, billing, args, script) in rows {
+        let [text, json] = ends(args, &script);
+        assert_eq!(
+            (text.code, &*text.stdout),
+            (Some(code), ""),
+            "{args}: {text:?}"
+        );
+        let [line] = text.lines("error: ")[..] else {
+            panic!("not one line: {text:?}");
+        };
+        let object = json.json();
+        assert_eq!(json.code, Some(code), "{json:?}");
+        assert_eq!(object["exit_code"], code, "{json:?}");
+        assert_eq!(object["error"]["billing"], billing, "{json:?}");
+        let same = object["error"]["message"].as_str().unwrap();
+        // The key differs from run to run.
+        assert_eq!(line[..20], same[..20]);
+    }
+}
+
+#[test]
+fn what_may_be_billed_is_named_in_the_last_lines_and_in_the_json() {
+    for (script, names_agent) in [
+        (vec![gateway(502)], false),
+        (vec![accepted(), service_error(401, "UNAUTHORIZED")], true),
+    ] {
+        let args = format!("{CREATE} --quiet --key key-1 --base-url");
+        let [text, json] = ["", "--json"].map(|json| {
+            let script = script.iter().map(|reply| reply.clone().close());
+            let server = Server::new(replies(script));
+            run(with_url(&format!("{args} {} {json}", server.url), "unused"))
+        });
+        assert_eq!(text.lines("idempotency key: "), ["key-1"], "{text:?}");
+        assert_eq!(json.json()["idempotency_key"], "key-1");
+        let id = names_agent.then_some(ID);
+        assert_eq!(text.lines("agent: "), Vec::from_iter(id));
+        assert_eq!(json.json()["agent_id"], json!(id));
+        // The line is a whole command, with the options that it needs.
+        let resume = names_agent.then(|| format!("bithuman-agent wait {ID} --base-url http://"));
+        let lines = text.lines("to resume: ");
+        assert_eq!(lines.len(), usize::from(names_agent), "{text:?}");
+        let begins = |text: &str| {
+            resume
+                .as_deref()
+                .is_some_and(|start| text.starts_with(start))
+        };
+        assert!(lines.iter().all(|line| begins(line)), "{text:?}");
+        let same = json.json()["resume"].as_str().map(String::from);
+        assert!(same.is_none_or(|line| begins(&line)), "{json:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_reached_is_69_and_nothing_is_billed() {
+    let server = Server::new([act(|connection| {
+        connection.send("This is no TLS.");
+        connection.hold();
+    })]);
+    let url = server.url.replace("http:", "https:");
+    let ended = run(with_url(&format!("{CREATE} --json"), &url));
+    assert_eq!(ended.code, Some(69), "{ended:?}");
+    assert_eq!(ended.json()["error"]["billing"], "NotBilled");
+    assert_eq!(ended.json()["error"]["kind"], "Tls");
+}
+
+#[test]
+fn an_agent_that_is_ready_is_the_result() {
+    let service = MockServer::start(Current);
+    let ended = run(with_mock(CREATE, &service));
+    assert_eq!(
+        (ended.code, &*ended.stdout),
+        (Some(0), "A01XMB7113\n"),
+        "{ended:?}"
+    );
+    let ended = run(with_mock(&format!("{CREATE} --json"), &service));
+    assert_eq!(ended.json()["agent_id"], "A02XMB7113");
+    assert_eq!(ended.json()["status"], "ready");
+
+    for (args, line) in [
+        ("wait A01XMB7113", "A01XMB7113\n"),
+        ("status A01XMB7113", "ready\n"),
+        ("create --prompt [fail] --no-wait", "A03XMB7113\n"),
+        ("status A03XMB7113", "processing, 0%, payment\n"),
+        ("status A03XMB7113", "generating, 10%, persona\n"),
+    ] {
+        let ended = run(with_mock(args, &service));
+        assert_eq!(
+            (ended.code, &*ended.stdout),
+            (Some(0), line),
+            "{args}: {ended:?}"
+        );
+    }
+    let ended = run(with_mock("status A03XMB7113", &service));
+    assert_eq!(
+        (ended.code, &*ended.stdout),
+        (Some(1), "failed: this failure was requested\n")
+    );
+    let ended = run(with_mock(
+        "create --prompt x --no-wait --json --key key-2",
+        &service,
+    ));
+    assert_eq!(ended.json()["idempotency_key"], "key-2");
+}
+
+#[test]
+fn the_response_to_a_call_is_the_result() {
+    let service = MockServer::start(Settings {
+        balance: 7,
+        ..Current.into()
+    });
+    let ended = run(with_mock("call get /v1/me --json", &service));
+    assert_eq!(ended.json()["data"]["credit_balance"], 7, "{ended:?}");
+    let ended = run(with_mock("call GET /v1/me", &service));
+    assert!(
+        ended.stdout.contains("\n    \"credit_balance\": 7"),
+        "{ended:?}"
+    );
+
+    let server = Server::new(replies([Reply::new(204, "").close()]));
+    let ended = run(with_url("call POST /v1/x?y=z {\"a\":1}", &server.url));
+    assert_eq!(
+        (ended.code, &*ended.stdout),
+        (Some(0), "null\n"),
+        "{ended:?}"
+    );
+    let request = &server.requests()[0];
+    let sent = (&*request.method, &*request.target, request.json());
+    assert_eq!(sent, ("POST", "/v1/x?y=z", json!({"a": 1})));
+}
+
+#[test]
+fn a_wait_can_be_for_a_model() {
+    let agent = agent(json!({"status": "completed", "supported_models": ["essence-2"]}));
+    let server = Server::new(replies([agent.close()]));
+    let ended = run(with_url(
+        &format!("wait {ID} --model essence-2"),
+        &server.url,
+    ));
+    assert_eq!((ended.code, ended.stdout), (Some(0), format!("{ID}\n")));
+}
+
+#[test]
+fn a_download_is_a_file_and_its_path() {
+    let service = MockServer::start(Current);
+    let folder = TempDir::new();
+    let mut create = with_mock(
+        &format!("{CREATE} --model essence-2 --download a.imx --json"),
+        &service,
+    );
+    let ended = run_in(&folder, &mut create);
+    assert_eq!(ended.json()["agent_id"], "A01XMB7113", "{ended:?}");
+    assert_eq!(ended.json()["file"]["length"], 65536);
+    assert_eq!(fs::read(folder.path("a.imx")).unwrap(), [7; 65536]);
+
+    let mut download = with_mock("download A01XMB7113", &service);
+    let ended = run_in(&folder, &mut download);
+    let path = folder.path("A01XMB7113.imx").display().to_string();
+    assert_eq!(
+        (ended.code, ended.stdout.trim_end()),
+        (Some(0), &*path),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(folder.names(), ["A01XMB7113.imx", "a.imx"]);
+    let progress = ended.lines("downloading, ");
+    assert_eq!(progress.last(), Some(&"100% of 0.1 MB"), "{ended:?}");
+
+    // It was created with another model.
+    let mut other = with_mock("download A01XMB7113 --model expression-2", &service);
+    let ended = run_in(&folder, &mut other);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+}
+
+#[test]
+fn a_download_out_of_time_says_how_to_resume() {
+    let service = MockServer::start(Settings {
+        file_delay: usize::MAX,
+        ..Current.into()
+    });
+    let folder = TempDir::new();
+    let mut create = with_mock(
+        &format!("{CREATE} --model essence-2 --timeout 0.5 --download a.imx"),
+        &service,
+    );
+    let ended = run_in(&folder, &mut create);
+    assert_eq!(ended.code, Some(75), "{ended:?}");
+    let wait = "bithuman-agent wait A01XMB7113";
+    let download = "bithuman-agent download A01XMB7113 a.imx";
+    assert_eq!(
+        ended.lines("to resume: "),
+        [format!("{wait} && {download}")]
+    );
+
+    let mut again = with_mock("download A01XMB7113 a.imx --timeout 0.1", &service);
+    let ended = run_in(&folder, &mut again);
+    assert_eq!(
+        (ended.code, ended.lines("to resume: ")),
+        (Some(75), vec![download])
+    );
+}
+
+#[test]
+fn every_option_is_a_field_of_the_request() {
+    let folder = TempDir::new();
+    fs::write(folder.path("prompt.txt"), "From a file.\n").unwrap();
+    fs::write(folder.path("face.jpg"), "abc").unwrap();
+    let server = Server::new(replies([accepted().close()]));
+    let mut command = with_url(
+        "create --prompt @prompt.txt --image face.jpg --audio https://a.example/b.mp3 --video \
+         https://a.example/b.mp4 --model essence-2 --aspect-ratio 9:16 --framing portrait \
+         --transparency --field a={\"b\":1} --field c=null --key key-1 --no-wait",
+        &server.url,
+    );
+    command.current_dir(&folder.0);
+    assert_eq!(run(command).code, Some(0));
+    let request = &server.requests()[0];
+    assert_eq!(request.header("idempotency-key"), Some("key-1"));
+    assert_eq!(
+        request.json(),
+        json!({"prompt": "From a file.", "image": "YWJj", "audio": "https://a.example/b.mp3",
+            "video": "https://a.example/b.mp4", "model": "essence-2", "aspect_ratio": "9:16",
+            "framing": "portrait", "transparency": true, "a": {"b": 1}, "c": null})
+    );
+}
+
+#[test]
+fn with_a_receipt_the_same_command_pays_once() {
+    let service = MockServer::start(Settings {
+        generation_time: Some(secs(3600)),
+        ..Current.into()
+    });
+    let folder = TempDir::new();
+    let create = |more: &str| {
+        let args = format!("{CREATE} --receipt agent.receipt {more}");
+        let mut command = with_mock(&args, &service);
+        command.current_dir(&folder.0);
+        run(command)
+    };
+    for _ in 0..2 {
+        assert_eq!(create("--no-wait").stdout, "A01XMB7113\n");
+        let ended = create("--timeout 0.1");
+        assert_eq!(ended.code, Some(75), "{ended:?}");
+        assert_eq!(
+            ended.lines("to resume: "),
+            ["bithuman-agent wait A01XMB7113"]
+        );
+    }
+    assert_eq!(service.billed(), 1);
+    // For another request.
+    let ended = create("--model essence-2");
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+}
+
+#[test]
+fn a_finished_receipt_needs_no_secret() {
+    let service = MockServer::start(Settings {
+        generation_time: Some(ms(1)),
+        ..Current.into()
+    });
+    let folder = TempDir::new();
+    let args = format!("{CREATE} --receipt agent.receipt");
+    let mut command = with_mock(&args, &service);
+    assert_eq!(run_in(&folder, &mut command).stdout, "A01XMB7113\n");
+    let mut command = program(&args);
+    command.env("BITHUMAN_API_BASE", service.base_url());
+    let ended = run_in(&folder, &mut command);
+    assert_eq!(
+        (ended.code, &*ended.stdout),
+        (Some(0), "A01XMB7113\n"),
+        "{ended:?}"
+    );
+}
+
+fn run_in(folder: &TempDir, command: &mut std::process::Command) -> Ended {
+    Ended::new(command.current_dir(&folder.0).output().unwrap())
+}

@@ -1,0 +1,107 @@
+//! `mock`: the mock server as a process of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Stdio};
+
+use bithuman::serde_json::{self, Value};
+use bithuman::{Api, ErrorKind, GenerateRequest, Status, Wait};
+
+use crate::harness::{ms, unused_port};
+use crate::{mock_server, program, run};
+
+/// A running mock server, killed with this value, and its line.
+struct Mock(Child, String);
+
+impl Mock {
+    fn start(args: &str) -> Self {
+        let mut command = program(&format!("mock {args}"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        Mock(child, line)
+    }
+
+    /// Ends it, and returns its log.
+    fn end(mut self) -> String {
+        self.0.kill().unwrap();
+        let mut log = String::new();
+        let mut stderr = self.0.stderr.take().unwrap();
+        stderr.read_to_string(&mut log).unwrap();
+        log
+    }
+}
+
+impl Drop for Mock {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn client(url: &str) -> Api {
+    let builder = Api::builder().secret(mock_server::SECRET).base_url(url);
+    builder.max_retries(0).build().unwrap()
+}
+
+#[test]
+fn it_prints_the_variables_of_its_clients_and_logs_their_requests() {
+    let mock = Mock::start("");
+    let [url, secret] = mock.1.trim_end().split(' ').collect::<Vec<_>>()[..] else {
+        panic!("{}", mock.1);
+    };
+    assert_eq!(secret, "BITHUMAN_API_SECRET=mock-secret");
+    let api = client(url.strip_prefix("BITHUMAN_API_BASE=").unwrap());
+    let wait = Wait::new().interval(ms(5));
+    let request = GenerateRequest::new();
+    let agent = api.generate_and_wait(&request, &wait).unwrap();
+    // The current API.
+    assert_eq!(agent.progress, Some(1.0));
+    let log = mock.end();
+    assert!(log.starts_with("POST /v1/agent/generate 200\n"), "{log}");
+}
+
+#[test]
+fn it_follows_its_options() {
+    let port = unused_port();
+    let args = "--version 2025 --fail --rate-limit 1 --json --quiet --port";
+    let mock = Mock::start(&format!("{args} {port}"));
+    let variables: Value = serde_json::from_str(&mock.1).unwrap();
+    let url = variables["base_url"].as_str().unwrap();
+    assert_eq!(url, format!("http://127.0.0.1:{port}"));
+
+    let api = client(url);
+    let wait = Wait::new().interval(ms(10));
+    let request = GenerateRequest::new();
+    let failed = api.generate_and_wait(&request, &wait).unwrap_err();
+    assert_eq!(failed.kind(), ErrorKind::GenerationFailed, "{failed}");
+    // The 2025 API has no progress.
+    assert_eq!(failed.last_seen().unwrap().progress, None);
+    let limited = api.generate(&request).unwrap_err();
+    assert_eq!(limited.kind(), ErrorKind::RateLimited, "{limited}");
+
+    let in_use = run(program(&format!("mock --port {port}")));
+    assert_eq!(in_use.code, Some(2));
+    assert_eq!(in_use.stderr.lines().count(), 1, "{in_use:?}");
+    assert!(
+        in_use
+            .stderr
+            .contains(&format!("port {port} on localhost: "))
+    );
+    assert_eq!(mock.end(), "");
+}
+
+#[test]
+fn a_generation_can_be_slow_and_too_expensive() {
+    let mock = Mock::start("--slow 1h --balance 600");
+    let url = mock.1.split([' ', '=']).nth(1).unwrap();
+    let api = client(url);
+    let request = GenerateRequest::new().model("essence-2");
+    let id = api.generate(&request).unwrap().agent_id;
+    for _ in 0..5 {
+        assert_eq!(api.status(&id).unwrap().status, Status::Processing);
+    }
+    let refused = api.generate(&request).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InsufficientBalance, "{refused}");
+}

@@ -1,0 +1,145 @@
+//! Where things are printed: a terminal, a pipe, a pipe that nobody reads, and nowhere.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, pipe};
+use std::process::{Command, Stdio};
+
+use bithuman::serde_json::json;
+
+use crate::harness::{ID, Server, TempFile, accepted, agent, replies, stalls};
+use crate::mock_server::{self, ApiVersion::Current, MockServer};
+use crate::{Ended, PROGRAM, program, run, until, with_mock, with_url, without_variables};
+
+const CREATE: &str = "create --prompt x --interval 0.01";
+
+#[test]
+fn in_a_pipe_progress_is_plain_lines_on_stderr() {
+    let service = MockServer::start(Current);
+    let ended = run(with_mock(CREATE, &service));
+    assert_eq!(ended.stdout, "A01XMB7113\n");
+    let lines: Vec<_> = ended.stderr.lines().collect();
+    assert!(
+        lines[0].starts_with("idempotency key: bithuman-agent-"),
+        "{ended:?}"
+    );
+    assert_eq!(lines[1], "agent: A01XMB7113");
+    assert_eq!(lines[3], "generating, 2%, persona");
+    assert!(!ended.stderr.contains(['\r', '\u{1b}']), "{ended:?}");
+}
+
+#[test]
+fn an_upload_is_shown_in_tenths() {
+    let media = TempFile::new(vec![7; 1 << 19]);
+    let server = Server::new(replies([accepted().close()]));
+    let mut command = with_url("create --no-wait --image", &server.url);
+    command.arg(&media.0);
+    let ended = run(command);
+    let lines = ended.lines("uploading, ");
+    assert_eq!(lines.first(), Some(&"0% of 0.7 MB"), "{ended:?}");
+    assert_eq!(lines.last(), Some(&"100% of 0.7 MB"), "{ended:?}");
+    assert!(lines.len() <= 11, "{ended:?}");
+}
+
+#[test]
+fn quiet_is_quiet() {
+    let service = MockServer::start(Current);
+    let ended = run(with_mock(&format!("{CREATE} -q"), &service));
+    assert_eq!((&*ended.stdout, &*ended.stderr), ("A01XMB7113\n", ""));
+}
+
+/// Runs it on a terminal of its own, where there is `script` of util-linux.
+fn on_terminal(args: &str, service: &MockServer, variables: &[(&str, &str)]) -> Option<String> {
+    let version = Command::new("script").arg("--version").output();
+    if !version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("util-linux")) {
+        eprintln!("skipped: there is no `script` of util-linux");
+        return None;
+    }
+    let mut command = without_variables(Command::new("script"));
+    command.args(["-qec", &format!("{PROGRAM} {args}"), "/dev/null"]);
+    command.env("BITHUMAN_API_BASE", service.base_url());
+    command.env("BITHUMAN_API_SECRET", mock_server::SECRET);
+    command.env("TERM", "xterm").envs(variables.iter().copied());
+    let ended = run(command);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    Some(ended.stdout)
+}
+
+#[test]
+fn on_a_terminal_progress_is_a_bar_and_no_color_is_obeyed() {
+    const GREEN: &str = "\u{1b}[32m";
+    let args = "create --prompt x --interval 0.05";
+    let service = MockServer::start(Current);
+    let Some(screen) = on_terminal(args, &service, &[]) else {
+        return;
+    };
+    assert!(screen.contains(&format!("[{GREEN}===")), "{screen}");
+    assert!(screen.ends_with("A01XMB7113\r\n"), "{screen}");
+    for (variables, has_bar) in [([("NO_COLOR", "1")], true), ([("TERM", "dumb")], false)] {
+        let screen = on_terminal(args, &service, &variables).unwrap();
+        assert_eq!(screen.contains("[==="), has_bar, "{screen}");
+        assert!(!screen.contains("\u{1b}[3"), "{screen}");
+        assert!(screen.contains("generating, 35%, voice_image"), "{screen}");
+    }
+    let screen = on_terminal(&format!("{args} -q"), &service, &[]).unwrap();
+    assert_eq!(screen, "A04XMB7113\r\n");
+}
+
+#[test]
+fn the_key_is_printed_before_the_service_responds() {
+    let server = Server::new([stalls()]);
+    let mut command = with_url(CREATE, &server.url);
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    until(|| server.requests().len() == 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(
+        line.trim_end(),
+        format!("idempotency key: {}", server.keys()[0])
+    );
+}
+
+#[test]
+fn what_a_service_says_cannot_play_tricks_on_a_terminal() {
+    let status = agent(json!({"status": "\u{1b}[2Jboo", "current_step": "a\nb"}));
+    let server = Server::new(replies([status.close()]));
+    let ended = run(with_url(&format!("status {ID}"), &server.url));
+    assert_eq!(ended.stdout, "\\u{1b}[2Jboo, a\\nb\n");
+}
+
+#[test]
+fn a_pipe_that_closes_early_is_no_panic_and_does_not_end_what_is_paid() {
+    let service = MockServer::start(Current);
+    for closes_stderr in [false, true] {
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        let mut command = with_mock(CREATE, &service);
+        if closes_stderr {
+            command.stderr(writer.try_clone().unwrap());
+        }
+        let ended = Ended::new(command.stdout(writer).output().unwrap());
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+    let ready = run(with_mock("status A02XMB7113", &service));
+    assert_eq!(ready.stdout, "ready\n");
+    // The help, too.
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    let ended = Ended::new(program("--help").stdout(writer).output().unwrap());
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_result_that_cannot_be_written_is_on_stderr() {
+    let service = MockServer::start(Current);
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = with_mock(CREATE, &service);
+    let ended = Ended::new(command.stdout(full).output().unwrap());
+    assert_eq!(ended.code, Some(75), "{ended:?}");
+    let line = ended.lines("error: ")[0];
+    assert!(line.contains("No space left on device"), "{line}");
+    assert!(line.ends_with("the result is: A01XMB7113"), "{line}");
+}

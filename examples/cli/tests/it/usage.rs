@@ -1,0 +1,204 @@
+//! Bad input: one line, exit code 2, and nothing is sent.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use crate::harness::{SECRET, Server, TempDir, TempFile, accepted, replies};
+use crate::{Ended, program, run, with_url};
+
+#[test]
+fn bad_input_is_one_line_and_nothing_is_sent() {
+    let server = Server::new(replies([accepted().close()]));
+    let folder = TempDir::new();
+    fs::write(folder.path("empty"), "\n").unwrap();
+    fs::create_dir(folder.path("folder")).unwrap();
+    let folder_receipt = "create --prompt x --receipt folder";
+    for (args, says) in [
+        (
+            "create --promt x",
+            "unexpected argument '--promt' found; tip: a similar",
+        ),
+        (
+            "create --prompt",
+            "a value is required for '--prompt <TEXT>'",
+        ),
+        ("create x", "unexpected argument 'x'"),
+        ("create", "nothing to create: give --prompt"),
+        ("create --model essence-2", "nothing to create"),
+        ("create --prompt @empty", "--prompt: it is empty"),
+        ("create --prompt @absent", "--prompt @absent: No such file"),
+        ("create --prompt -", "--prompt: it is empty"),
+        (
+            "create --image absent.jpg",
+            "for '--image <FILE|URL>': cannot read the file",
+        ),
+        ("create --image folder", "not a regular file"),
+        (
+            "create --image empty --image empty",
+            "cannot be used multiple times",
+        ),
+        ("create --prompt x --field a", "not NAME=JSON"),
+        (
+            "create --prompt x --field a=b",
+            "a text needs double quotes",
+        ),
+        ("create --prompt x --field prompt=1", "prompt"),
+        (
+            "create --prompt x --key \u{e4}",
+            "an idempotency key is 1 to 255 visible ASCII characters",
+        ),
+        ("create --prompt x --interval 0", "not a time above 0"),
+        ("create --prompt x --timeout soon", "not a time above 0"),
+        ("create --prompt x --base-url http://example.com", "http"),
+        (
+            "create --prompt x --secret-file absent",
+            "secret file absent: No such file",
+        ),
+        (
+            "create --prompt x --secret-file folder",
+            "secret file folder: ",
+        ),
+        (
+            "create --prompt x --secret-file empty",
+            "secret file empty: it is empty",
+        ),
+        (folder_receipt, "is a folder"),
+        ("wait a/b", "an id has no slash"),
+        ("status ..", "id"),
+        (
+            "status",
+            "the following required arguments were not provided: <ID>",
+        ),
+        ("mock --version 2024", "possible values: 2025, current"),
+        ("call FETCH /v1/me", "not GET, POST, PUT, PATCH or DELETE"),
+        ("call GET v1/me", "call: "),
+        ("call POST /v1/webhooks {", "not JSON: "),
+        (
+            "call POST /v1/agent/generate {}",
+            "to create an agent, use generate",
+        ),
+        ("download A1 folder", "not a regular file"),
+        ("download A1 absent/a.imx", "its folder does not exist"),
+        ("create --prompt x --download folder", "not a regular file"),
+        ("create --prompt x --download a/", "not the path of a file"),
+        (
+            "create --prompt x --no-wait --download a",
+            "cannot be used with",
+        ),
+        ("frobnicate", "unrecognized subcommand 'frobnicate'"),
+    ] {
+        for json in ["", " --json"] {
+            let mut command = with_url(&format!("{args}{json}"), &server.url);
+            command.current_dir(&folder.0);
+            let ended = run(command);
+            assert_eq!(ended.code, Some(2), "{args}: {ended:?}");
+            let lines: Vec<_> = ended.stderr.lines().collect();
+            assert!(
+                lines.len() == 1 && lines[0].contains(says),
+                "{args}: {ended:?}"
+            );
+            if json.is_empty() {
+                assert_eq!(ended.stdout, "", "{args}");
+            } else {
+                assert_eq!(ended.json()["exit_code"], 2, "{args}");
+                let message = ended.json()["error"]["message"].to_string();
+                assert!(
+                    message.contains(&says.replace('"', "\\\"")),
+                    "{args}: {message}"
+                );
+            }
+        }
+    }
+    assert_eq!(server.connections(), 0);
+}
+
+#[test]
+fn a_missing_secret_is_said_before_anything_else() {
+    for secret in [None, Some(" ")] {
+        let mut command = program("create --prompt x");
+        command.envs(secret.map(|secret| ("BITHUMAN_API_SECRET", secret)));
+        let ended = run(command);
+        let line = "no API secret: set BITHUMAN_API_SECRET, or use --secret-file";
+        assert_eq!((ended.code, ended.lines("error: ")), (Some(2), vec![line]));
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    }
+}
+
+#[test]
+fn an_empty_argument_is_no_prompt_and_no_id() {
+    for (args, says) in [
+        ("create --prompt", "it is empty"),
+        ("status", "an id is not empty"),
+    ] {
+        let mut command = with_url(args, "http://127.0.0.1:1");
+        command.arg("");
+        let ended = run(command);
+        assert!(
+            ended.code == Some(2) && ended.stderr.contains(says),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn a_prompt_comes_from_stdin() {
+    let server = Server::new(replies([accepted().close()]));
+    let mut command = with_url("create --prompt - --no-wait", &server.url);
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"Two\nlines.\n").unwrap();
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    assert_eq!(server.requests()[0].json()["prompt"], "Two\nlines.");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_secret_file_is_used_and_one_that_others_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = TempFile::new(format!("{SECRET}\n"));
+    for (mode, args, is_warned) in [(0o600, "", false), (0o644, "", true), (0o644, "-q", false)] {
+        fs::set_permissions(&file.0, fs::Permissions::from_mode(mode)).unwrap();
+        let server = Server::new(replies([accepted().close()]));
+        let mut command = with_url(&format!("create --prompt x --no-wait {args}"), &server.url);
+        command.env("BITHUMAN_API_SECRET", "another-secret");
+        command.arg("--secret-file").arg(&file.0);
+        let ended: Ended = run(command);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        assert_eq!(server.requests()[0].header("api-secret"), Some(SECRET));
+        assert_eq!(
+            ended.lines("warning: ").len(),
+            usize::from(is_warned),
+            "{ended:?}"
+        );
+    }
+}
+
+/// Whoever lists the processes would see it.
+#[test]
+fn the_secret_is_never_an_argument_and_not_shown_where_it_is_one() {
+    for args in ["--secret", "--api-secret", "create --prompt x --secret"] {
+        let ended = run(program(&format!("{args}={SECRET}")));
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+    }
+}
+
+#[test]
+fn the_help_lists_the_exit_codes_and_every_default() {
+    let help = run(program("--help")).stdout;
+    for code in ["0", "1", "2", "3", "66", "69", "75", "77", "130"] {
+        let starts = |line: &str| line.trim_start().starts_with(&format!("{code} "));
+        assert!(help.lines().any(starts), "{code}: {help}");
+    }
+    for command in ["create", "wait", "download", "mock"] {
+        let help = run(program(&format!("{command} --help"))).stdout;
+        let help = help.split("Examples:").next().unwrap();
+        let options = help
+            .split("\n")
+            .filter(|line| line.starts_with("      --") || line.starts_with("  [PATH]"));
+        let defaults = help.matches("[default:").count();
+        assert_eq!(defaults, options.count() + 1, "{help}");
+    }
+}
