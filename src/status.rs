@@ -82,12 +82,6 @@ fn parse(response: Response, agent_id: &str) -> Result<Agent> {
     Err(Error::new(ErrorKind::UnexpectedResponse, what).repeat_is_safe(false))
 }
 
-/// Whether the service does not know the agent. One that was deleted it knows.
-pub(crate) fn is_unknown(error: &Error) -> bool {
-    let is_deleted = matches!(error.code(), Some("AGENT_DELETED" | "AGENT_PURGED"));
-    error.kind() == ErrorKind::NotFound && !is_deleted
-}
-
 /// Names the agent that an error is about, and says that it was billed when it was created.
 pub(crate) fn about_agent(error: Error, agent_id: &str) -> Error {
     match error.kind() {
@@ -96,6 +90,12 @@ pub(crate) fn about_agent(error: Error, agent_id: &str) -> Error {
         _ if is_unknown(&error) => error.agent(agent_id).billing_is(Billing::Unknown),
         _ => error.agent(agent_id).billing_is(Billing::Billed),
     }
+}
+
+/// Whether the service does not know the agent. One that was deleted it knows.
+pub(crate) fn is_unknown(error: &Error) -> bool {
+    let is_deleted = matches!(error.code(), Some("AGENT_DELETED" | "AGENT_PURGED"));
+    error.kind() == ErrorKind::NotFound && error.http_status().is_some() && !is_deleted
 }
 
 /// A page of a gateway's says nothing about the agent.

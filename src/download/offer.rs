@@ -6,7 +6,7 @@ use super::step::Failure;
 use crate::agent::{Agent, Status};
 use crate::error::{self, Error, ErrorKind};
 use crate::http::{Request, Response};
-use crate::status::{not_found, segment};
+use crate::status::{is_unknown, not_found, segment};
 
 /// Where the file is. The signed URL is a credential, so this has no `Debug`.
 pub(super) struct Offer {
@@ -87,8 +87,8 @@ fn refusal(response: &Response) -> Failure {
         }
         "DEVICE_BUILD_FAILED" => ("the service could not build the file", "", false),
         "MODEL_NOT_DOWNLOADABLE" => ("the model has no file", "choose another model", false),
-        "MODEL_NOT_GENERATED" => ("the agent does not have the model", "add it first", false),
-        _ if response.status == 404 => return not_found(error).into(),
+        "MODEL_NOT_GENERATED" => ("the agent does not have the model", "choose another", false),
+        _ if is_unknown(&error) => return not_found(error).into(),
         _ => return error.into(),
     };
     Failure {

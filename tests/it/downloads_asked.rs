@@ -391,7 +391,7 @@ fn the_2025_api_has_the_link_in_the_status() {
     ] {
         let run = odd.run([none(), status(fields)]);
         let error = run.result.unwrap_err();
-        assert_eq!(error.kind(), kind);
+        assert_eq!((error.kind(), error.billing()), (kind, Billing::Billed));
         assert_says(&error, says);
     }
     // It is asked for again until it is there.
