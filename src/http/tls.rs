@@ -80,11 +80,14 @@ const NOT_A_SERVER: &str = "its certificate is one to sign others with, not one 
 const OTHER_HOST: &str = "its certificate is for another host";
 const EXPIRED: &str = "its certificate has expired, or the local clock is wrong";
 const TOO_EARLY: &str = "its certificate is not valid yet, or the local clock is wrong";
+const NO_ROOTS: &str = "no trusted certificates were found on this system (install its CA \
+    certificates, or see root_certificates_pem)";
 pub(super) const NO_TLS: &str = "it does not speak TLS";
 
 /// Parts of the texts of rustls and OpenSSL, and what they mean. rustls keeps its reasons in types
 /// that ureq does not name, and OpenSSL has only texts.
-const REASONS: [(&str, &str); 13] = [
+const REASONS: [(&str, &str); 14] = [
+    ("No CA certificates", NO_ROOTS),
     ("UnknownIssuer", UNTRUSTED),
     ("BadSignature", UNTRUSTED),
     ("local issuer", UNTRUSTED),
