@@ -62,7 +62,7 @@ pub enum Command {
     /// Send a request to any other endpoint. Prints the JSON of its response
     #[command(after_help = CALL_HELP)]
     Call {
-        /// GET, POST, PUT, PATCH or DELETE
+        /// GET, POST or DELETE
         #[arg(value_parser = method)]
         method: Method,
         /// Path, with a query if there is one, such as /v1/agents?limit=100
@@ -257,10 +257,8 @@ fn method(text: &str) -> Result<Method, String> {
     Ok(match &*text.to_ascii_uppercase() {
         "GET" => Method::Get,
         "POST" => Method::Post,
-        "PUT" => Method::Put,
-        "PATCH" => Method::Patch,
         "DELETE" => Method::Delete,
-        _ => return Err("not GET, POST, PUT, PATCH or DELETE".into()),
+        _ => return Err("not GET, POST or DELETE".into()),
     })
 }
 

@@ -71,7 +71,7 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
             "the following required arguments were not provided: <ID>",
         ),
         ("mock --version 2024", "possible values: 2025, current"),
-        ("call FETCH /v1/me", "not GET, POST, PUT, PATCH or DELETE"),
+        ("call FETCH /v1/me", "not GET, POST or DELETE"),
         ("call GET v1/me", "call: "),
         ("call POST /v1/webhooks {", "not JSON: "),
         (
