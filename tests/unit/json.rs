@@ -167,6 +167,7 @@ fn an_agent_id_is_found_in_text_that_is_not_json() {
         r#"{"message":"\"agent_id\": 4711 is wrong"} => -"#,
         r#"["agent_id","A91"] => -"#,
         r#"{"my_agent_id":"A91"} => -"#,
+        r#"{"my\"agent_id":"A91"} => -"#,
         r#"{"agent_id":NaN} => -"#,
         r#"{"agent_id":-4711} => -"#,
         r#"{"agent_id":{"x":"A91"}} => -"#,
