@@ -194,6 +194,9 @@ fn a_response_without_what_is_needed_is_quoted_or_says_why_it_broke_off() {
     let expected = ": no id (200): Login; is the base URL right? [request r1]";
     assert_eq!(error.to_string(), expected);
     assert_eq!(response(200, &[], " ").missing("no id").message(), None);
+    // A whole response would be the same the next time.
+    let whole = response(200, &[("content-length", "2")], "{}").missing("no id");
+    assert!(error.is_retryable() && !whole.is_retryable());
 
     let mut broken = response(200, &headers, r#"{"message":"half"#);
     // Without a length, the JSON says that it is cut.
@@ -205,6 +208,14 @@ fn a_response_without_what_is_needed_is_quoted_or_says_why_it_broke_off() {
     let error = broken.missing("no id");
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert_eq!(error.to_string(), ": no end (200) [request r1]");
+}
+
+#[test]
+fn a_date_is_the_services_own_where_no_cache_says_its_age() {
+    let (date, age) = (("date", "today"), ("age", "0"));
+    assert_eq!(response(200, &[date], "").date(), Some("today"));
+    assert_eq!(response(200, &[date, age], "").date(), None);
+    assert_eq!(response(200, &[age], "").date(), None);
 }
 
 #[test]
