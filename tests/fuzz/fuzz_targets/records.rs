@@ -14,6 +14,11 @@ type Object = Map<String, Value>;
 
 fuzz_target!(|text: &str| {
     let plain: Object = serde_json::from_str(text).unwrap_or_default();
+    let written = serde_json::to_string(&plain).unwrap();
+    if serde_json::from_str::<Object>(&written).unwrap() != plain {
+        // serde_json does not read a fraction of many digits exactly.
+        return;
+    }
     let has_id = is_id(plain.get("agent_id"));
     let has_code = is_id(plain.get("code"));
     let agent = read::<Agent>(text, &plain);

@@ -70,7 +70,10 @@ fn check_delay(failures: u32, retry_after: Option<Duration>, remaining: Duration
 /// A time as servers write it, counted day by day from the start of a 400-year cycle.
 fn date(seconds: u64) -> String {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| match year {
+        _ if year.is_multiple_of(400) => true,
+        _ => year.is_multiple_of(4) && !year.is_multiple_of(100),
+    };
     let days = seconds / 86_400;
     let (mut year, mut day) = (1970 + days / 146_097 * 400, days % 146_097);
     while day >= 365 + u64::from(is_leap(year)) {
