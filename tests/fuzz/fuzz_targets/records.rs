@@ -65,10 +65,19 @@ fn is_kept(name: &str, value: &Value, kept: &Value) -> bool {
         ("model_status", Value::Object(models), Value::Null) => models.is_empty(),
         ("model_status", Value::Object(models), Value::Object(kept)) => {
             models.keys().eq(kept.keys())
+                && models
+                    .iter()
+                    .all(|(name, model)| has_state(model, &kept[name]))
         }
         (_, Value::String(text), Value::Null) => text.is_empty(),
         _ => value == kept,
     }
+}
+
+/// The word of a model alone becomes its state.
+fn has_state(model: &Value, kept: &Value) -> bool {
+    let state = kept["state"].as_str().unwrap_or_default();
+    model.as_str().is_none_or(|word| word == state)
 }
 
 fn is_text(value: Option<&Value>) -> bool {
