@@ -277,7 +277,7 @@ fn a_file_is_read_as_it_was_meant() {
         (format!("{whole}{{\"accepted\":3}}\n"), DAMAGED),
         (format!("{whole}{{\"another\":{{}}}}\n"), DAMAGED),
         (second.clone(), DAMAGED),
-        (format!("<<<<<<< ours\n{whole}"), DAMAGED),
+        (format!("<<<<<<< ours\n{first}"), DAMAGED),
         (format!("{first}<<<<<<< ours\n{second}"), DAMAGED),
         (newer.clone(), "has format 2"),
         (format!("{whole}{newer}"), "has format 2"),
