@@ -70,6 +70,7 @@ fn check_delay(failures: u32, retry_after: Option<Duration>, remaining: Duration
 /// A time as servers write it, counted day by day from the start of a 400-year cycle.
 fn date(seconds: u64) -> String {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    const LENGTHS: [u64; 12] = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
     let is_leap = |year: u64| match year {
         _ if year.is_multiple_of(400) => true,
         _ => year.is_multiple_of(4) && !year.is_multiple_of(100),
@@ -80,25 +81,10 @@ fn date(seconds: u64) -> String {
         day -= 365 + u64::from(is_leap(year));
         year += 1;
     }
+    let length = |month: usize| LENGTHS[month] + u64::from(month == 1 && is_leap(year));
     let mut month = 0;
-    for length in [
-        31,
-        28 + u64::from(is_leap(year)),
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-        31,
-    ] {
-        if day < length {
-            break;
-        }
-        day -= length;
+    while day >= length(month) {
+        day -= length(month);
         month += 1;
     }
     let name = &MONTHS[month * 3..month * 3 + 3];
