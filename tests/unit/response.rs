@@ -136,6 +136,7 @@ fn an_error_says_what_failed_and_what_to_do() {
         "403 X => the service rejected the account (403 X)",
         "403  => access denied, perhaps by a gateway (403); is the base URL right?",
         "404  => not found (404); is the base URL right?",
+        "404 x => not found (404): x",
         "413  => the request is too large (413); use smaller media files, or Media::url",
         "422 X => the service rejected the request (422 X)",
         "429  => too many requests (429)",
@@ -197,6 +198,9 @@ fn a_response_without_what_is_needed_is_quoted_or_says_why_it_broke_off() {
     // A whole response would be the same the next time.
     let whole = response(200, &[("content-length", "2")], "{}").missing("no id");
     assert!(error.is_retryable() && !whole.is_retryable());
+    let unquoted = response(200, &headers, "geheim").unquoted("no URL");
+    let expected = ": no URL (200); is the base URL right?";
+    assert_eq!(unquoted.to_string(), expected);
 
     let mut broken = response(200, &headers, r#"{"message":"half"#);
     // Without a length, the JSON says that it is cut.
@@ -205,6 +209,10 @@ fn a_response_without_what_is_needed_is_quoted_or_says_why_it_broke_off() {
     assert!(response(200, &with_length, &broken.body).is_whole());
     broken.broken = Some(Error::new(ErrorKind::Timeout, "no end"));
     assert!(!broken.is_whole());
+    assert!(response(204, &[], "\r\n").is_empty());
+    assert!(!broken.is_empty() && !response(200, &[], "x").is_empty());
+    broken.body.clear();
+    assert!(!broken.is_empty());
     let error = broken.missing("no id");
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert_eq!(error.to_string(), ": no end (200) [request r1]");
