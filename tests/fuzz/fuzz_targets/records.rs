@@ -74,10 +74,10 @@ fn is_kept(name: &str, value: &Value, kept: &Value) -> bool {
     }
 }
 
-/// The word of a model alone becomes its state.
+/// In an agent, the word of a model alone becomes its state.
 fn has_state(model: &Value, kept: &Value) -> bool {
     let state = kept["state"].as_str().unwrap_or_default();
-    model.as_str().is_none_or(|word| word == state)
+    model == kept || model.as_str().is_none_or(|word| word == state)
 }
 
 fn is_text(value: Option<&Value>) -> bool {
