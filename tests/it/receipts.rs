@@ -428,6 +428,7 @@ fn the_key_is_written_down_first() {
     desk.api(true).generate_once(desk.path(), &request).unwrap();
     let line: Value = serde_json::from_str(seen.lock().unwrap().trim_end()).unwrap();
     let sending = &line["sending"];
+    assert_eq!(sending["format"], 1);
     assert_eq!(sending["key"], desk.keys()[0]);
     assert_eq!(
         (&sending["date"], &sending["base_url"]),
