@@ -194,22 +194,27 @@ pub struct Generation {
 impl Generation {
     /// A response from which only the ids are known.
     pub(crate) fn named(agent_id: String, idempotency_key: String) -> Self {
-        Generation::from_fields(Fields::default(), agent_id, idempotency_key)
+        Generation::from_fields(&Fields::default(), agent_id, idempotency_key)
     }
 
-    fn from_fields(mut fields: Fields, agent_id: String, idempotency_key: String) -> Self {
-        let replayed = fields.get("replayed") == Some("true");
-        for name in ["agent_id", "success", "idempotency_key", "replayed"] {
-            fields.remove(name);
-        }
-        Generation {
+    fn from_fields(fields: &Fields, agent_id: String, idempotency_key: String) -> Self {
+        let mut generation = Generation {
             agent_id,
-            status: fields.take_text("status").map(Status::from),
-            message: fields.take_text("message"),
+            status: None,
+            message: None,
             idempotency_key,
-            replayed,
-            extra: fields.extra(),
-        }
+            replayed: fields.get("replayed") == Some("true"),
+            extra: Map::new(),
+        };
+        let mut status = None;
+        generation.extra = fields.read(|name, json| match name {
+            "agent_id" | "success" | "idempotency_key" | "replayed" => true,
+            "status" => json::take_text(json, &mut status),
+            "message" => json::take_text(json, &mut generation.message),
+            _ => false,
+        });
+        generation.status = status.map(Status::from);
+        generation
     }
 }
 
@@ -231,7 +236,7 @@ impl<'de> Deserialize<'de> for Generation {
         let json = json::reread(deserializer)?;
         let fields = Fields::parse(&json);
         match (fields.id("agent_id"), fields.text("idempotency_key")) {
-            (Some(id), Some(key)) => Ok(Generation::from_fields(fields, id, key)),
+            (Some(id), Some(key)) => Ok(Generation::from_fields(&fields, id, key)),
             _ => Err(de::Error::custom(
                 "a generation needs agent_id and idempotency_key",
             )),

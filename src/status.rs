@@ -70,7 +70,7 @@ fn parse(response: Response, agent_id: &str) -> Result<Agent> {
     let data = fields.object("data");
     // A record that breaks off may lack what comes last. One that is too long to be read does too.
     let is_usable = data.is_whole || response.is_too_long;
-    let named = Agent::id_in(&data).unwrap_or(agent_id.into());
+    let named = Agent::id_in(data).unwrap_or(agent_id.into());
     let Some(agent) = Agent::from_fields(data, named).filter(|_| is_usable) else {
         return Err(response.missing("the response has no status of the agent"));
     };

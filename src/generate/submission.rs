@@ -190,7 +190,7 @@ impl Submission {
             billing = Billing::Unknown;
         }
         if let (Billing::Billed, Some(id)) = (billing, documented) {
-            let mut generation = Generation::from_fields(fields, id, self.key.clone());
+            let mut generation = Generation::from_fields(&fields, id, self.key.clone());
             let replayed = response.header("idempotency-replayed").unwrap_or_default();
             generation.replayed = replayed.eq_ignore_ascii_case("true");
             return Ok(generation);
