@@ -35,7 +35,7 @@ const PATH: &str = "/v1/agent/generate";
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct GenerateRequest {
-    fields: BTreeMap<&'static str, Field>,
+    fields: BTreeMap<String, Field>,
     others: BTreeMap<String, Field>,
     idempotency_key: Option<String>,
 }
@@ -120,7 +120,7 @@ impl GenerateRequest {
     }
 
     fn set(mut self, name: &'static str, field: Field) -> Self {
-        self.fields.insert(name, field);
+        self.fields.insert(name.into(), field);
         self
     }
 
@@ -129,9 +129,8 @@ impl GenerateRequest {
     }
 
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &Field)> {
-        let fields = self.fields.iter().map(|(name, field)| (*name, field));
-        let others = self.others.iter().map(|(name, field)| (&**name, field));
-        fields.chain(others)
+        let fields = self.fields.iter().chain(&self.others);
+        fields.map(|(name, field)| (&**name, field))
     }
 
     fn own_agent_id(&self) -> Option<&str> {

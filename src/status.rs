@@ -110,7 +110,7 @@ pub(crate) fn not_found(error: Error) -> Error {
 /// The path of a status request.
 pub(crate) fn path(agent_id: &str) -> Result<String> {
     let segment = segment("agent id", agent_id).map_err(|error| error.call("status"))?;
-    Ok(format!("/v1/agent/status/{segment}"))
+    Ok(["/v1/agent/status/", &segment].concat())
 }
 
 /// A name, such as an agent id, as one segment of a path, whatever is in it.

@@ -1,5 +1,7 @@
 //! A response: its status first, then its JSON. An error in any shape becomes one `Error`.
 
+use std::sync::Arc;
+
 use ureq::http::HeaderMap;
 
 use crate::acceptance::{leaves_outcome_open, says_nothing_changed};
@@ -15,7 +17,7 @@ pub(crate) struct Response {
     pub is_too_long: bool,
     /// Why the body broke off, if it did.
     pub(super) broken: Option<Error>,
-    pub(super) base_url_hint: String,
+    pub(super) base_url_hint: Arc<str>,
     pub(super) secret: Secret,
 }
 
@@ -91,7 +93,7 @@ impl Response {
         // A whole response that makes no sense makes none the next time.
         Error::new(ErrorKind::UnexpectedResponse, what)
             .repeat_is_safe(!self.is_whole())
-            .advice(self.base_url_hint)
+            .advice(&*self.base_url_hint)
             .response(facts)
     }
 
@@ -103,7 +105,7 @@ impl Response {
             ..Facts::default()
         };
         Error::new(ErrorKind::UnexpectedResponse, what)
-            .advice(&self.base_url_hint)
+            .advice(&*self.base_url_hint)
             .response(facts)
     }
 
