@@ -217,8 +217,13 @@ pub(crate) fn scan_for_failure(text: &str) -> bool {
 
 /// The name of the field that a text begins with, and the text of its value.
 fn split_name(text: &str) -> Option<(Cow<'_, str>, &str)> {
-    let rest = skip_value(text)?;
-    let name = decode(text.get(..text.len() - rest.len())?)?;
+    let (name, rest) = match text.strip_prefix('"')?.split_once('"')? {
+        (name, rest) if !name.contains('\\') => (name.into(), rest),
+        _ => {
+            let rest = skip_value(text)?;
+            (decode(text.get(..text.len() - rest.len())?)?, rest)
+        }
+    };
     let value = rest.trim_ascii_start().strip_prefix(':')?;
     Some((name, value.trim_ascii_start()))
 }

@@ -104,7 +104,8 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
     Ok(())
 }
 
-const GENERATED: &str = r#"{"success":true,"message":"Agent generation started","agent_id":"A91XMB7113","status":"processing"}"#;
+/// The response to every POST.
+const GENERATED: &str = r#"{"success":true,"message":"Agent generation started","agent_id":"A91XMB7113","status":"processing","data":{"file_url":"https://mock-server.invalid/model.imx"}}"#;
 
 /// Everything the service of 2026 says about an agent.
 fn status(is_ready: bool) -> String {
