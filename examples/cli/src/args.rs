@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bithuman::serde_json::{self, Value};
 use bithuman::{Download, Media, Method, Wait};
+use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit;
@@ -163,24 +164,47 @@ impl WaitOptions {
 
 #[derive(Args)]
 pub struct Mock {
-    /// Version of the API: 2025 or current
+    /// Version of the API
     #[arg(long, default_value = "current", value_parser = ["2025", "current"])]
     pub version: String,
+    /// Port on localhost [default: a free one]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
     /// Let every generation fail [default: only those with [fail] in the prompt]
     #[arg(long)]
     pub fail: bool,
+    /// Time that a generation takes, as in 90s or 5m [default: a few polls]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub slow: Option<Duration>,
     /// Number of generate requests accepted in a minute [default: no limit]
     #[arg(long, value_name = "NUMBER")]
     pub rate_limit: Option<usize>,
-    /// Time that a generation takes, such as 90s or 5m [default: a few polls]
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub slow: Option<Duration>,
     /// Credits of the account: a request that costs more is refused [default: 1000000]
     #[arg(long, value_name = "CREDITS")]
     pub balance: Option<u64>,
-    /// Port on localhost [default: a free one]
-    #[arg(long)]
-    pub port: Option<u16>,
+    /// Plan of the account: free has no access to the current API
+    #[arg(long, default_value = "pro", value_parser = ["free", "pro"])]
+    pub plan: String,
+    /// Shape of error responses: gateway is a page without a code [default: that of the version]
+    #[arg(long, value_name = "SHAPE", value_parser = ["2025", "older", "current", "gateway"])]
+    pub error_shape: Option<String>,
+    /// Size of each model file
+    #[arg(long, value_name = "BYTES", default_value = "65536", value_parser = file_size())]
+    pub file_size: u32,
+    /// Number of requests that do not find the file of a ready agent yet
+    #[arg(long, value_name = "NUMBER", default_value = "0")]
+    pub file_delay: usize,
+    /// Pause before each 64 KiB of a model file, as in 0.1s [default: none]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub file_pause: Option<Duration>,
+    /// Number of bytes after which each download breaks off [default: none breaks off]
+    #[arg(long, value_name = "BYTES")]
+    pub file_break: Option<usize>,
+    // Options of the other commands.
+    #[arg(long, hide = true, value_parser = unused::<String>)]
+    base_url: Option<String>,
+    #[arg(long, hide = true, value_parser = unused::<PathBuf>)]
+    secret_file: Option<PathBuf>,
 }
 
 const CREATE_HELP: &str = "\
@@ -201,8 +225,18 @@ Examples:
   bithuman-agent call POST /v1/agent/A91XMB7113 '{\"prompt\": \"You are a gardener.\"}'";
 
 const MOCK_HELP: &str = "\
-Prints BITHUMAN_API_BASE=... BITHUMAN_API_SECRET=... and runs until Ctrl-C. In another terminal, export that
-line and run any program. Each request is logged to stderr.";
+It prints BITHUMAN_API_BASE=... BITHUMAN_API_SECRET=... and runs until Ctrl-C. In another terminal, export \
+that line and run any program. Each request is logged to stderr.
+
+A prompt that contains the code of an error in brackets, such as [IMAGE_FACE_UNSUITABLE], [INTERNAL_ERROR] \
+or [SERVICE_UNAVAILABLE], is refused with that error (current API).
+
+Not simulated: webhooks, the showcase, and what a media file shows. Agents are gone when it ends.
+
+Examples:
+  bithuman-agent mock
+  bithuman-agent mock --version 2025 --slow 90s --rate-limit 4
+  bithuman-agent mock --file-size 50000000 --file-pause 0.01s --file-break 20000000";
 
 /// Parses a time: seconds, or a number with `s`, `m` or `h`. Fractions are allowed.
 fn time(text: &str) -> Result<Duration, String> {
@@ -226,6 +260,16 @@ fn id(text: &str) -> Result<String, String> {
         _ if text.contains('/') => Err("an id has no slash".into()),
         _ => Ok(text.into()),
     }
+}
+
+/// The mock server has the file in memory.
+fn file_size() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(..=1_000_000_000)
+}
+
+/// Refuses an option that has no meaning here.
+fn unused<T>(_: &str) -> Result<T, &'static str> {
+    Err("the mock server has a URL and a secret of its own")
 }
 
 fn media(text: &str) -> Result<Media, String> {
