@@ -13,7 +13,8 @@ use crate::exit;
 
 /// Creates bitHuman agents, waits until they are ready, and downloads their models.
 ///
-/// The result goes to stdout. Progress, notes and errors go to stderr.
+/// The result goes to stdout. Progress, notes and errors go to stderr. The help of a command has
+/// examples: bithuman-agent create --help
 #[derive(Parser)]
 #[command(name = "bithuman-agent", version, after_help = exit::HELP, max_term_width = 100)]
 #[command(disable_help_subcommand = true)]
@@ -30,23 +31,26 @@ pub enum Command {
     #[command(after_help = CREATE_HELP)]
     Create(Box<Create>),
     /// Print the status of an agent
+    #[command(after_help = STATUS_HELP)]
     Status {
         /// The agent's id
         #[arg(value_parser = id)]
         id: String,
     },
     /// Wait until an agent is ready. Prints its id
+    #[command(after_help = WAIT_HELP)]
     Wait {
         /// The agent's id
         #[arg(value_parser = id)]
         id: String,
         /// Wait for this model of the agent, such as one that was added to it [default: the agent]
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = text)]
         model: Option<String>,
         #[command(flatten)]
         wait: WaitOptions,
     },
-    /// Download the model file of an agent, or resume it. Prints its path
+    /// Download the model file of an agent, or resume the download. Prints the path of the file
+    #[command(after_help = DOWNLOAD_HELP)]
     Download {
         /// The agent's id
         #[arg(value_parser = id)]
@@ -55,8 +59,12 @@ pub enum Command {
         #[arg(value_parser = target)]
         path: Option<PathBuf>,
         /// Model whose file it is [default: the model that the agent was created with]
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = text)]
         model: Option<String>,
+        /// Keep a file that is at the path already, whatever is in it, and send nothing
+        /// [default: download it again and replace it]
+        #[arg(long)]
+        if_missing: bool,
         #[command(flatten)]
         wait: WaitOptions,
     },
@@ -81,10 +89,11 @@ pub enum Command {
 #[derive(Args)]
 #[command(next_help_heading = "Options of every command")]
 pub struct Common {
-    /// Base URL of the service [default: $BITHUMAN_API_BASE, or else https://public.api.bithuman.ai]
-    #[arg(long, global = true, value_name = "URL")]
+    /// Base URL of the service, such as https://api.bithuman.ai for the current API
+    /// [default: $BITHUMAN_API_BASE, else $BITHUMAN_API_URL, else https://public.api.bithuman.ai]
+    #[arg(long, global = true, value_name = "URL", value_parser = text)]
     pub base_url: Option<String>,
-    /// File with the API secret [default: the secret itself in $BITHUMAN_API_SECRET]
+    /// File with the API secret [default: none, and the secret itself is in $BITHUMAN_API_SECRET]
     #[arg(long, global = true, value_name = "FILE")]
     pub secret_file: Option<PathBuf>,
     /// Print one JSON object to stdout, in success and in failure [default: text]
@@ -100,40 +109,45 @@ pub struct Create {
     /// System prompt of the agent: a text, @FILE, or - for stdin [default: none]
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
-    /// Picture of the agent [default: made from the prompt]
+    /// Picture of the agent, under 10 MB [default: made from the prompt]
     #[arg(long, value_name = "FILE|URL", value_parser = media)]
     pub image: Option<Media>,
-    /// Voice of the agent [default: chosen by the service]
+    /// Voice of the agent: 30 s or more, as MP3, WAV or M4A [default: chosen by the service]
     #[arg(long, value_name = "FILE|URL", value_parser = media)]
     pub audio: Option<Media>,
     /// Video of the agent, for the 2025 API only [default: none]
     #[arg(long, value_name = "FILE|URL", value_parser = media)]
     pub video: Option<Media>,
-    /// Model, such as essence-2 (a real person) or expression-2 (any character) [default: chosen by the service]
-    #[arg(long, value_name = "NAME")]
+    /// Model, such as essence-2 (a real person) or expression-2 (any character)
+    /// [default: expression-1 is made; from 2026-12-26 the current API requires a model]
+    #[arg(long, value_name = "NAME", value_parser = text)]
     pub model: Option<String>,
     /// Aspect ratio: 16:9, 9:16 or 1:1 [default: chosen by the service]
-    #[arg(long, value_name = "RATIO")]
+    #[arg(long, value_name = "RATIO", value_parser = text)]
     pub aspect_ratio: Option<String>,
     /// Framing: portrait or full_body [default: chosen by the service]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = text)]
     pub framing: Option<String>,
     /// Put the agent before a green screen [default: off]
     #[arg(long)]
     pub transparency: bool,
-    /// Another field of the request, as JSON; can be repeated [default: none]
+    /// Another field of the request, as in language='"en"'; can be repeated [default: none]
     #[arg(long, value_name = "NAME=JSON", value_parser = field)]
     pub field: Vec<(String, Value)>,
-    /// Receipt: the same command again continues with its agent and pays for no other, unless the generation failed [default: none]
+    /// File that remembers the agent: the same command again continues with it and pays for no
+    /// other, unless the generation failed [default: none, and each command pays]
     #[arg(long, value_name = "FILE")]
     pub receipt: Option<PathBuf>,
-    /// Idempotency key: where the service honors keys, the same key within 24 h is billed once [default: a new one]
-    #[arg(long, value_name = "KEY")]
+    /// Idempotency key: where the service honors keys, the same key within 24 h is billed once
+    /// [default: a new one]
+    #[arg(long, value_name = "KEY", value_parser = text)]
     pub key: Option<String>,
-    /// Print the id as soon as the service accepted the request [default: wait until the agent is ready]
+    /// Print the id as soon as the service accepted the request
+    /// [default: wait until the agent is ready]
     #[arg(long)]
     pub no_wait: bool,
-    /// Download the model file of the ready agent to this path, too [default: no download]
+    /// Download the model file of the ready agent to this path, too. What is there is replaced, but
+    /// not a file that is newer than the --receipt [default: no download]
     #[arg(long, value_name = "PATH", conflicts_with = "no_wait", value_parser = target)]
     pub download: Option<PathBuf>,
     #[command(flatten)]
@@ -142,10 +156,10 @@ pub struct Create {
 
 #[derive(Args)]
 pub struct WaitOptions {
-    /// Time between two polls: seconds, or a number with s, m or h
+    /// Time between two polls: seconds, or a number with s, m or h, as in 0.5s
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time)]
     pub interval: Duration,
-    /// Time for everything: seconds, or a number with s, m or h
+    /// Time for everything: seconds, or a number with s, m or h, as in 90s
     #[arg(long, value_name = "TIME", default_value = "4h", value_parser = time)]
     pub timeout: Duration,
 }
@@ -210,19 +224,36 @@ pub struct Mock {
 const CREATE_HELP: &str = "\
 Examples:
   bithuman-agent create --prompt 'You are a friendly assistant.' --model essence-2
-  bithuman-agent create --prompt @prompt.txt --image portrait.jpg --receipt agent.receipt \\
-      --download agent.imx
-  bithuman-agent create --prompt - --no-wait --json <prompt.txt
+  bithuman-agent create --prompt @prompt.txt --image portrait.jpg --model essence-2 \\
+      --receipt agent.receipt --download agent.imx
+  bithuman-agent create --prompt - --model expression-2 --no-wait --json <prompt.txt
 
 Exit codes: see bithuman-agent --help.";
+
+const STATUS_HELP: &str = "\
+Examples:
+  bithuman-agent status A91XMB7113
+  bithuman-agent status A91XMB7113 --json            All that the service says of it";
+
+const WAIT_HELP: &str = "\
+Examples:
+  bithuman-agent wait A91XMB7113
+  bithuman-agent wait A91XMB7113 --model essence-2 --timeout 30m";
+
+const DOWNLOAD_HELP: &str = "\
+A file that is not published yet is waited for: it can appear half an hour after the agent is ready.
+
+Examples:
+  bithuman-agent download A91XMB7113
+  bithuman-agent download A91XMB7113 models/agent.imx --if-missing";
 
 const CALL_HELP: &str = "\
 Examples:
   bithuman-agent call GET /v1/me                     The plan, and the credits that are left
   bithuman-agent call GET /v1/pricing                The price of each model
   bithuman-agent call GET '/v1/agents?limit=100'     The agents, the newest first
-  bithuman-agent call DELETE /v1/agent/A91XMB7113    Deletes an agent
-  bithuman-agent call POST /v1/agent/A91XMB7113 '{\"prompt\": \"You are a gardener.\"}'";
+  bithuman-agent call POST /v1/agent/A91XMB7113 '{\"system_prompt\": \"You are a gardener.\"}'
+  bithuman-agent call DELETE /v1/agent/A91XMB7113    Deletes an agent";
 
 const MOCK_HELP: &str = "\
 It prints BITHUMAN_API_BASE=... BITHUMAN_API_SECRET=... and runs until Ctrl-C. In another terminal, export \
@@ -253,12 +284,19 @@ fn time(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Refuses what is most likely the value of a variable that is not set.
+fn text(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty".into()),
+        _ => Ok(text.into()),
+    }
+}
+
 /// Checks an agent's id. One with a slash is more likely a path or a URL.
 fn id(text: &str) -> Result<String, String> {
-    match text {
-        "" => Err("an id is not empty".into()),
-        _ if text.contains('/') => Err("an id has no slash".into()),
-        _ => Ok(text.into()),
+    match text.contains('/') {
+        true => Err("an id has no slash".into()),
+        false => self::text(text),
     }
 }
 
@@ -273,6 +311,7 @@ fn unused<T>(_: &str) -> Result<T, &'static str> {
 }
 
 fn media(text: &str) -> Result<Media, String> {
+    self::text(text)?;
     if text.contains("://") {
         return Ok(Media::url(text));
     }
@@ -285,6 +324,7 @@ fn media(text: &str) -> Result<Media, String> {
 
 /// Checks the path of a file to download: after hours and a bill it would be too late.
 fn target(text: &str) -> Result<PathBuf, String> {
+    self::text(text)?;
     let path = path::absolute(text).map_err(|reason| reason.to_string())?;
     match fs::metadata(&path) {
         Ok(metadata) if !metadata.is_file() => return Err("not a regular file".into()),
@@ -312,6 +352,7 @@ fn json(text: &str) -> Result<Value, String> {
 
 fn field(text: &str) -> Result<(String, Value), String> {
     let (name, json) = text.split_once('=').ok_or("not NAME=JSON")?;
+    self::text(name).map_err(|_| "there is no name before the =")?;
     let value = serde_json::from_str(json)
         .map_err(|_| "not JSON after the =: a text needs double quotes, as in name='\"Ada\"'")?;
     Ok((name.into(), value))
@@ -356,7 +397,7 @@ mod tests {
             Ok(("a".into(), serde_json::json!({"b": 1})))
         );
         assert_eq!(field("a=\"=\""), Ok(("a".into(), "=".into())));
-        for text in ["a", "a=", "a=b"] {
+        for text in ["a", "a=", "a=b", "=1", " =1"] {
             assert!(field(text).is_err(), "{text}");
         }
     }

@@ -78,10 +78,11 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
             id,
             path,
             model,
+            if_missing,
             wait,
         } => {
             let default = PathBuf::from(format!("{id}.imx"));
-            let mut download = wait.to_download(Duration::ZERO);
+            let mut download = wait.to_download(Duration::ZERO).if_missing(*if_missing);
             if let Some(model) = model {
                 download = download.model(model);
             }

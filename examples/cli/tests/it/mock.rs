@@ -8,6 +8,7 @@ use bithuman::serde_json::{self, Value};
 use bithuman::{Api, Download, ErrorKind, GenerateRequest, Status, Wait};
 
 use crate::harness::{TempDir, ms, unused_port};
+use crate::usage::examples;
 use crate::{mock_server, program, run};
 
 /// A running mock server, killed with this value, and its line.
@@ -144,4 +145,16 @@ fn a_model_file_can_be_late_slow_and_broken() {
     let log = mock.end();
     let asked = |status| log.matches(&format!("/model/download {status}")).count();
     assert_eq!((asked(404), asked(200)), (1, 2), "{log}");
+}
+
+#[test]
+fn each_example_of_its_help_text_works() {
+    let help = run(program("mock --help")).stdout;
+    let examples = examples(&help);
+    assert_eq!(examples.len(), 3, "{help}");
+    for example in examples {
+        let mock = Mock::start(example.strip_prefix("bithuman-agent mock").unwrap());
+        let error = client(mock.url()).status("A1").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{example}: {error}");
+    }
 }
