@@ -13,7 +13,7 @@ use crate::args::{Common, Create};
 use crate::client::client;
 use crate::output::{self, Failure};
 use crate::progress::{Progress, clean};
-use crate::{exit, print_ready};
+use crate::{exit, files, print_ready};
 
 const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --video";
 
@@ -30,6 +30,9 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
             progress.announce(format!("idempotency key: {key}"));
             request = request.idempotency_key(key);
         }
+    }
+    if let Some(receipt) = &create.receipt {
+        files::note_wait(receipt, receipt, progress);
     }
     if create.no_wait {
         let generation = match &create.receipt {
@@ -49,7 +52,12 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
     let Some(path) = &create.download else {
         return print_ready(&agent, None, common, progress);
     };
-    let download = create.wait.to_download(started.elapsed());
+    let mut download = create.wait.to_download(started.elapsed());
+    if let Some(receipt) = &create.receipt {
+        // The receipt is written before its agent is ready, and the file after that.
+        download = download.if_missing(!files::is_older(path, receipt));
+    }
+    files::note_wait(&files::lock_of_download(path), path, progress);
     let file = api.download(&agent.agent_id, path, &download)?;
     print_ready(&agent, Some(&file), common, progress)
 }

@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod create;
 mod exit;
+mod files;
 mod mock;
 mod output;
 mod progress;
@@ -31,8 +32,10 @@ fn main() -> ExitCode {
     };
     let progress = Arc::new(Progress::new(cli.common.quiet));
     let result = run(&cli, &progress);
-    progress.end();
-    let code = result.unwrap_or_else(|failure| output::report(&cli, &failure, &progress));
+    let code = result.unwrap_or_else(|failure| {
+        progress.end();
+        output::report(&cli, &failure, &progress)
+    });
     ExitCode::from(code)
 }
 
@@ -87,7 +90,10 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
                 download = download.model(model);
             }
             let api = client(common, true, progress)?;
-            let file = api.download(id, path.as_ref().unwrap_or(&default), &download)?;
+            let path = path.as_ref().unwrap_or(&default);
+            files::note_wait(&files::lock_of_download(path), path, progress);
+            let file = api.download(id, path, &download)?;
+            progress.end();
             let shown = clean(&file.path.to_string_lossy());
             output::print(common, &shown, &output::file_json(&file))?;
             Ok(exit::DONE)

@@ -8,6 +8,7 @@ mod mock_server;
 #[cfg(unix)]
 mod ctrl_c;
 mod ends;
+mod files;
 mod mock;
 mod streams;
 mod usage;
