@@ -119,7 +119,8 @@ pub struct Create {
     #[arg(long, value_name = "FILE|URL", value_parser = media)]
     pub video: Option<Media>,
     /// Model, such as essence-2 (a real person) or expression-2 (any character)
-    /// [default: expression-1 is made; from 2026-12-26 the current API requires a model]
+    /// [default: none, which makes an expression-1 agent; the current API requires it from
+    /// 2026-12-26]
     #[arg(long, value_name = "NAME", value_parser = text)]
     pub model: Option<String>,
     /// Aspect ratio: 16:9, 9:16 or 1:1 [default: chosen by the service]
