@@ -11,7 +11,7 @@ use bithuman::Api;
 
 use crate::args::Common;
 use crate::exit;
-use crate::output::Failure;
+use crate::failure::Failure;
 use crate::progress::Progress;
 
 const NO_SECRET: &str = "no API secret: set BITHUMAN_API_SECRET, or use --secret-file";

@@ -11,9 +11,10 @@ use bithuman::serde_json::json;
 
 use crate::args::{Common, Create};
 use crate::client::client;
-use crate::output::{self, Failure};
+use crate::exit;
+use crate::failure::Failure;
+use crate::output;
 use crate::progress::{Progress, clean};
-use crate::{exit, print_ready};
 
 const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --video";
 
@@ -46,12 +47,14 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
         Some(receipt) => api.ensure_agent(receipt, &request, &wait)?,
         None => api.generate_and_wait(&request, &wait)?,
     };
-    let Some(path) = &create.download else {
-        return print_ready(&agent, None, common, progress);
-    };
-    let download = create.wait.to_download(started.elapsed());
-    let file = api.download(&agent.agent_id, path, &download)?;
-    print_ready(&agent, Some(&file), common, progress)
+    let mut file = None;
+    if let Some(path) = &create.download {
+        let download = create.wait.to_download(started.elapsed());
+        file = Some(api.download(&agent.agent_id, path, &download)?);
+    }
+    let json = output::ready(&agent, file.as_ref(), progress);
+    output::print(common, &clean(&agent.agent_id), &json)?;
+    Ok(exit::DONE)
 }
 
 fn request(create: &Create) -> Result<GenerateRequest, Failure> {

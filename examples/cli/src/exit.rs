@@ -22,7 +22,16 @@ Exit codes:
   69   the service cannot be reached or failed, and nothing is billed
   75   still running or not finished: the last line says how to resume, which costs nothing
   77   secret, plan or credits
-  130  Ctrl-C (but 3 while the request that creates an agent is on its way)";
+  130  Ctrl-C (but 3 while the request that creates an agent is on its way)
+
+JSON of a failure:
+  exit_code, kind, error        always: kind is Usage, Interrupted, Stdout or the library's ErrorKind,
+                                error is the line on stderr
+  billing                       of create and call: NotBilled, Refunded, Billed or Unknown
+  agent_id, idempotency_key     if known
+  http_status, code, agent      if the service said it: agent is its last status
+  resume                        the command that resumes, if there is one
+status prints the agent, too, and adds the first three if it failed or was deleted.";
 
 /// Returns the exit code of an error. `creates` is whether the command creates an agent.
 ///

@@ -4,6 +4,7 @@ mod args;
 mod client;
 mod create;
 mod exit;
+mod failure;
 mod mock;
 mod output;
 mod progress;
@@ -14,14 +15,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bithuman::serde_json::json;
-use bithuman::{Agent, Downloaded, Status};
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use args::{Cli, Command, Common};
+use args::{Cli, Command};
 use client::client;
-use output::Failure;
+use failure::Failure;
 use progress::{Progress, clean};
 
 fn main() -> ExitCode {
@@ -32,7 +31,7 @@ fn main() -> ExitCode {
     let progress = Arc::new(Progress::new(cli.common.quiet));
     let result = run(&cli, &progress);
     progress.end();
-    let code = result.unwrap_or_else(|failure| output::report(&cli, &failure, &progress));
+    let code = result.unwrap_or_else(|failure| failure::report(&cli, &failure, &progress));
     ExitCode::from(code)
 }
 
@@ -49,7 +48,7 @@ fn not_parsed(error: &clap::Error) -> u8 {
             let _ = error.print();
             exit::USAGE
         }
-        _ => output::report_usage(error, is_json),
+        _ => failure::report_usage(error, is_json),
     }
 }
 
@@ -59,12 +58,7 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
         Command::Create(create) => create::run(create, common, progress),
         Command::Status { id } => {
             let agent = client(common, true, progress)?.status(id)?;
-            output::print(common, &progress::describe(&agent), &json!(agent))?;
-            Ok(match agent.status {
-                Status::Failed => exit::FAILED,
-                Status::Deleted => exit::NO_AGENT,
-                _ => exit::DONE,
-            })
+            output::print_status(&agent, common)
         }
         Command::Wait { id, model, wait } => {
             let mut wait = wait.to_wait();
@@ -72,7 +66,9 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
                 wait = wait.model(model);
             }
             let agent = client(common, true, progress)?.wait(id, &wait)?;
-            print_ready(&agent, None, common, progress)
+            let json = output::ready(&agent, None, progress);
+            output::print(common, &clean(&agent.agent_id), &json)?;
+            Ok(exit::DONE)
         }
         Command::Download {
             id,
@@ -99,23 +95,4 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
         }
         Command::Mock(mock) => mock::run(mock, common),
     }
-}
-
-/// Prints an agent that is ready, and has its file if that was downloaded.
-fn print_ready(
-    agent: &Agent,
-    file: Option<&Downloaded>,
-    common: &Common,
-    progress: &Progress,
-) -> Result<u8, Failure> {
-    progress.end();
-    let mut json = json!(agent);
-    if let Some(file) = file {
-        progress.note(&format!("ready; model file: {}", file.path.display()));
-        json["file"] = output::file_json(file);
-    } else if let Some(url) = &agent.model_url {
-        progress.note(&format!("ready; model: {url}"));
-    }
-    output::print(common, &clean(&agent.agent_id), &json)?;
-    Ok(exit::DONE)
 }

@@ -11,7 +11,8 @@ use bithuman::serde_json::json;
 use mock_server::{ApiVersion, MockServer, SECRET, Settings};
 
 use crate::args::{Common, Mock};
-use crate::output::{self, Failure};
+use crate::failure::Failure;
+use crate::output;
 use crate::progress::clean;
 
 /// Runs the mock server until the process ends.

@@ -31,7 +31,7 @@ fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
     let status_of = &format!("status {ID}");
     let rows = [
         (1, "Refunded", CREATE, vec![accepted(), failed.clone()]),
-        (1, "Refunded", wait, vec![failed]),
+        (1, "", wait, vec![failed]),
         (1, "NotBilled", CREATE, plain(422, "IMAGE_FACE_UNSUITABLE")),
         (3, "Unknown", CREATE, plain(500, "INTERNAL_ERROR")),
         (3, "Unknown", CREATE, vec![gateway(502)]),
@@ -41,10 +41,10 @@ fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
             CREATE,
             vec![Reply::json(200, json!({"ok": 1}))],
         ),
-        (66, "Unknown", status_of, plain(404, "AGENT_NOT_FOUND")),
-        (66, "Billed", wait, plain(410, "AGENT_DELETED")),
-        (69, "Billed", status_of, vec![limited]),
-        (75, "Billed", in_vain, vec![status("generating")]),
+        (66, "", status_of, plain(404, "AGENT_NOT_FOUND")),
+        (66, "", wait, plain(410, "AGENT_DELETED")),
+        (69, "", status_of, vec![limited]),
+        (75, "", in_vain, vec![status("generating")]),
         (
             75,
             "Billed",
@@ -58,12 +58,12 @@ fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
             plain(500, "INTERNAL_ERROR"),
         ),
         (66, "NotBilled", "call GET /v1/x", plain(404, "NOT_FOUND")),
-        (1, "Billed", download, plain(400, "MODEL_NOT_DOWNLOADABLE")),
-        (66, "Billed", download, plain(410, "AGENT_DELETED")),
-        (77, "Billed", download, plain(403, "PLAN_REQUIRED")),
+        (1, "", download, plain(400, "MODEL_NOT_DOWNLOADABLE")),
+        (66, "", download, plain(410, "AGENT_DELETED")),
+        (77, "", download, plain(403, "PLAN_REQUIRED")),
         (77, "NotBilled", CREATE, plain(401, "UNAUTHORIZED")),
         (77, "NotBilled", CREATE, plain(402, "INSUFFICIENT_BALANCE")),
-        (77, "Billed", status_of, plain(403, "PLAN_REQUIRED")),
+        (77, "", status_of, plain(403, "PLAN_REQUIRED")),
     ];
     for (code, billing, args, script) in rows {
         let [text, json] = ends(args, &script);
@@ -72,16 +72,73 @@ fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
             (Some(code), ""),
             "{args}: {text:?}"
         );
-        let [line] = text.lines("error: ")[..] else {
-            panic!("not one line: {text:?}");
-        };
-        let object = json.json();
-        assert_eq!(json.code, Some(code), "{json:?}");
+        let object = json.failure();
         assert_eq!(object["exit_code"], code, "{json:?}");
-        assert_eq!(object["error"]["billing"], billing, "{json:?}");
-        let same = object["error"]["message"].as_str().unwrap();
-        // The key differs from run to run.
-        assert_eq!(line[..20], same[..20]);
+        let expected = Some(billing).filter(|billing| !billing.is_empty());
+        assert_eq!(object["billing"].as_str(), expected, "{json:?}");
+    }
+}
+
+#[test]
+fn a_status_that_is_an_end_is_the_agent_and_a_failure() {
+    for (code, word, kind) in [
+        (1, "failed", "GenerationFailed"),
+        (66, "deleted", "NotFound"),
+    ] {
+        let [text, json] = ends(
+            &format!("status {ID}"),
+            &[agent(json!({"status": word, "error_message": "no face"}))],
+        );
+        assert!(text.stdout.starts_with(word), "{text:?}");
+        let json = json.json();
+        assert_eq!(text.code, Some(code));
+        assert_eq!(
+            (&json["exit_code"], &json["kind"]),
+            (&json!(code), &json!(kind))
+        );
+        assert_eq!(
+            (&json["status"], &json["agent_id"]),
+            (&json!(word), &json!(ID))
+        );
+        assert!(json["error"].as_str().unwrap().contains(word), "{json}");
+    }
+}
+
+#[test]
+fn the_json_of_a_failure_has_what_is_known_and_nothing_else() {
+    let refused = service_error(401, "UNAUTHORIZED");
+    let failed = agent(json!({"status": "failed"}));
+    let always = ["error", "exit_code", "kind"];
+    for (args, script, more) in [
+        (
+            CREATE,
+            vec![refused.clone()],
+            vec!["billing", "code", "http_status", "idempotency_key"],
+        ),
+        (
+            CREATE,
+            vec![accepted(), failed],
+            vec!["agent", "agent_id", "billing", "idempotency_key"],
+        ),
+        (
+            "status A1",
+            vec![refused],
+            vec!["agent_id", "code", "http_status"],
+        ),
+        (
+            "call GET /v1/me",
+            vec![gateway(404)],
+            vec!["billing", "http_status"],
+        ),
+        ("status a/b", vec![], vec![]),
+        ("create", vec![], vec![]),
+    ] {
+        let [_, json] = ends(args, &script);
+        let mut expected = [&always[..], &more].concat();
+        expected.sort_unstable();
+        let object = json.failure();
+        let names: Vec<_> = object.as_object().unwrap().keys().collect();
+        assert_eq!(names, expected, "{json:?}");
     }
 }
 
@@ -126,8 +183,8 @@ fn what_cannot_be_reached_is_69_and_nothing_is_billed() {
     let url = server.url.replace("http:", "https:");
     let ended = run(with_url(&format!("{CREATE} --json"), &url));
     assert_eq!(ended.code, Some(69), "{ended:?}");
-    assert_eq!(ended.json()["error"]["billing"], "NotBilled");
-    assert_eq!(ended.json()["error"]["kind"], "Tls");
+    assert_eq!(ended.failure()["billing"], "NotBilled");
+    assert_eq!(ended.failure()["kind"], "Tls");
 }
 
 #[test]

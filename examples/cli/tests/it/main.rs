@@ -54,6 +54,23 @@ impl Ended {
         json
     }
 
+    /// The one object on stdout, which has the fields of every failure.
+    #[track_caller]
+    fn failure(&self) -> Value {
+        let json = self.json();
+        assert_eq!(json["exit_code"].as_i64(), self.code.map(i64::from));
+        assert!(json["kind"].is_string(), "{self:?}");
+        let [line] = self.lines("error: ")[..] else {
+            panic!("not one line: {self:?}");
+        };
+        let error = json["error"].as_str();
+        assert!(
+            error.is_some_and(|error| line.starts_with(error)),
+            "{self:?}"
+        );
+        json
+    }
+
     /// The lines of stderr that begin so, without that.
     fn lines(&self, start: &str) -> Vec<&str> {
         let lines = self.stderr.lines();
