@@ -7,7 +7,7 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bithuman::Api;
+use bithuman::{Api, DEFAULT_BASE_URL};
 
 use crate::args::Common;
 use crate::exit;
@@ -36,6 +36,14 @@ pub fn client(
     let api = api.on_event(move |event| shown.event(event));
     stop_on_ctrl_c(&api)?;
     Ok(api)
+}
+
+/// Whether requests go to the library's default base URL, which is that of the 2025 API.
+pub fn is_default_base_url(common: &Common) -> bool {
+    match &common.base_url {
+        Some(url) => url == DEFAULT_BASE_URL,
+        None => is_blank("BITHUMAN_API_BASE") && is_blank("BITHUMAN_API_URL"),
+    }
 }
 
 /// Whether the variable is not set, or blank, which is the same to the library.

@@ -45,6 +45,8 @@ pub fn code(kind: ErrorKind, billing: Billing, creates: bool) -> u8 {
         (_, Billing::Unknown) => PERHAPS_BILLED,
         (GenerationFailed, _) => FAILED,
         (ShutDown, _) => INTERRUPTED,
+        // It names no agent: what the service does not know is the URL.
+        (NotFound, Billing::NotBilled) if creates => FAILED,
         (NotFound, _) => NO_AGENT,
         // Whatever it is, to create another agent is the wrong thing to do.
         (_, Billing::Billed) if creates => UNFINISHED,
@@ -73,7 +75,7 @@ mod tests {
             (Unauthorized, [77, 75, 3]),
             (PlanLimit, [77, 75, 3]),
             (InsufficientBalance, [77, 75, 3]),
-            (NotFound, [66, 66, 3]),
+            (NotFound, [1, 66, 3]),
             (Rejected, [1, 75, 3]),
             (RateLimited, [69, 75, 3]),
             (Service, [69, 75, 3]),

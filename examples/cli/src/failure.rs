@@ -7,6 +7,7 @@ use bithuman::serde_json::{Value, json};
 use bithuman::{Billing, Error, ErrorKind};
 
 use crate::args::{Cli, Command};
+use crate::client::is_default_base_url;
 use crate::exit;
 use crate::output;
 use crate::progress::{Progress, clean};
@@ -39,11 +40,21 @@ impl Failure {
     fn code(&self, command: &Command) -> u8 {
         match self {
             Failure::Usage(_) => exit::USAGE,
+            Failure::Call(_) if self.misses_endpoint(command) => exit::FAILED,
             Failure::Call(error) => {
                 let creates = matches!(command, Command::Create(_));
                 exit::code(error.kind(), error.billing(), creates)
             }
             Failure::Stdout(..) => exit::UNFINISHED,
+        }
+    }
+
+    /// Whether the service does not know the path of a `call`, which names no agent.
+    fn misses_endpoint(&self, command: &Command) -> bool {
+        let is_404 = |error: &Error| error.http_status() == Some(404);
+        match command {
+            Command::Call { path, .. } => self.error().is_some_and(is_404) && !names_agent(path),
+            _ => false,
         }
     }
 
@@ -74,7 +85,10 @@ impl Failure {
 /// Says what failed and what can be done, and returns the exit code.
 pub fn report(cli: &Cli, failure: &Failure, progress: &Progress) -> u8 {
     let code = failure.code(&cli.command);
-    let line = failure.line();
+    let mut line = failure.line();
+    if failure.misses_endpoint(&cli.command) {
+        line += missing_endpoint_advice(is_default_base_url(&cli.common));
+    }
     progress.error(&format!("error: {line}"));
     let mut json = json!({"exit_code": code, "kind": failure.kind(), "error": line});
     if let Some(error) = failure.error() {
@@ -86,6 +100,23 @@ pub fn report(cli: &Cli, failure: &Failure, progress: &Progress) -> u8 {
         let _ = output::print(&cli.common, "", &json);
     }
     code
+}
+
+fn missing_endpoint_advice(is_default_base_url: bool) -> &'static str {
+    match is_default_base_url {
+        true => "; the current API has more endpoints: --base-url https://api.bithuman.ai",
+        false => "",
+    }
+}
+
+/// Whether the path of a `call` is about one agent.
+fn names_agent(path: &str) -> bool {
+    let path = path.split('?').next().unwrap_or_default();
+    match path.split('/').collect::<Vec<_>>()[..] {
+        ["", "v1", "agent", "status" | "generate"] => false,
+        ["", "v1", "agent", _, ..] => true,
+        _ => false,
+    }
 }
 
 /// Says why the arguments cannot be used, on one line.
@@ -209,6 +240,7 @@ fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bithuman::CURRENT_BASE_URL;
 
     #[test]
     fn a_word_stays_one_word_in_a_shell() {
@@ -220,6 +252,28 @@ mod tests {
             ("\u{1b}[2J", "'\\u{1b}[2J'"),
         ] {
             assert_eq!(quoted(word), expected);
+        }
+    }
+
+    #[test]
+    fn who_misses_an_endpoint_of_the_default_base_url_learns_of_the_other() {
+        assert!(missing_endpoint_advice(true).ends_with(CURRENT_BASE_URL));
+        assert_eq!(missing_endpoint_advice(false), "");
+    }
+
+    #[test]
+    fn a_path_names_an_agent_below_v1_agent() {
+        for (path, expected) in [
+            ("/v1/agent/A1", true),
+            ("/v1/agent/A1/models?x=/", true),
+            ("/v1/agent/status/A1", true),
+            ("/v1/agent/status", false),
+            ("/v1/agent/generate", false),
+            ("/v1/agents?limit=5", false),
+            ("/v1/me?of=/v1/agent/A1", false),
+            ("/v1/webhooks/1", false),
+        ] {
+            assert_eq!(names_agent(path), expected, "{path}");
         }
     }
 
