@@ -13,8 +13,7 @@ use crate::args::Common;
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress::Progress;
-
-const NO_SECRET: &str = "no API secret: set BITHUMAN_API_SECRET, or use --secret-file";
+use crate::shell::NO_SECRET;
 
 /// Returns the client. A finished receipt is read without a secret.
 pub fn client(

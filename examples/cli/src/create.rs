@@ -89,9 +89,23 @@ fn request(create: &Create) -> Result<GenerateRequest, Failure> {
         request = request.transparency(true);
     }
     for (name, value) in &create.field {
+        check_field(name)?;
         request = request.field(name, value.clone());
     }
     Ok(request)
+}
+
+/// Refuses a field that has an option.
+fn check_field(name: &str) -> Result<(), Failure> {
+    let instead = match name {
+        "prompt" | "image" | "audio" | "video" | "model" | "framing" | "transparency" => {
+            format!("use --{name}")
+        }
+        "aspect_ratio" => "use --aspect-ratio".into(),
+        "agent_id" => "create makes new agents only".into(),
+        _ => return Ok(()),
+    };
+    Err(Failure::Usage(format!("--field {name}: {instead}")))
 }
 
 /// Returns the prompt: the text itself, that of a file, or that of stdin.

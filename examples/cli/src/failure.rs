@@ -10,7 +10,8 @@ use crate::args::{Cli, Command};
 use crate::client::is_default_base_url;
 use crate::exit;
 use crate::output;
-use crate::progress::{Progress, clean};
+use crate::progress::Progress;
+use crate::shell::{in_words, quoted};
 
 /// Why a command ends without a result.
 pub enum Failure {
@@ -74,7 +75,7 @@ impl Failure {
     fn line(&self) -> String {
         match self {
             Failure::Usage(mistake) => mistake.clone(),
-            Failure::Call(error) => error.to_string(),
+            Failure::Call(error) => in_words(&error.to_string()),
             Failure::Stdout(reason, text) => {
                 format!("cannot write to stdout: {reason}; the result is: {text}")
             }
@@ -228,32 +229,10 @@ fn command(name: &str, id: &str, path: Option<&Path>, model: Option<&str>) -> St
     command
 }
 
-/// Returns the text as one word of a shell's command line.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._:/".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.into();
-    }
-    format!("'{}'", clean(word).replace('\'', "'\\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use bithuman::CURRENT_BASE_URL;
-
-    #[test]
-    fn a_word_stays_one_word_in_a_shell() {
-        for (word, expected) in [
-            ("A91XMB7113", "A91XMB7113"),
-            ("a b", "'a b'"),
-            ("it's", "'it'\\''s'"),
-            ("$(reboot)", "'$(reboot)'"),
-            ("\u{1b}[2J", "'\\u{1b}[2J'"),
-        ] {
-            assert_eq!(quoted(word), expected);
-        }
-    }
 
     #[test]
     fn who_misses_an_endpoint_of_the_default_base_url_learns_of_the_other() {

@@ -8,6 +8,7 @@ mod failure;
 mod mock;
 mod output;
 mod progress;
+mod shell;
 
 use std::env;
 use std::path::PathBuf;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use bithuman::{Agent, Event, Status};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::shell::in_words;
+
 /// An upload below this is over before it could be seen.
 const SMALLEST_UPLOAD: u64 = 64 * 1024;
 
@@ -105,6 +107,7 @@ impl Progress {
             }
             Event::Retrying { delay, reason, .. } => {
                 let seconds = delay.as_secs_f64();
+                let reason = in_words(reason);
                 self.note(&format!("{reason}; next attempt in {seconds:.1} s"));
             }
             _ => {}

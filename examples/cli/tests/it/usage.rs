@@ -12,6 +12,7 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
     let server = Server::new(replies([accepted().close()]));
     let folder = TempDir::new();
     fs::write(folder.path("empty"), "\n").unwrap();
+    fs::write(folder.path("quoted"), "'ab'").unwrap();
     fs::create_dir(folder.path("folder")).unwrap();
     let folder_receipt = "create --prompt x --receipt folder";
     for (args, says) in [
@@ -43,14 +44,41 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
             "create --prompt x --field a=b",
             "a text needs double quotes",
         ),
-        ("create --prompt x --field prompt=1", "prompt"),
+        (
+            "create --prompt x --field prompt=1",
+            "--field prompt: use --prompt",
+        ),
+        (
+            "create --prompt x --field aspect_ratio=1",
+            "use --aspect-ratio",
+        ),
+        ("create --prompt x --field agent_id=1", "new agents only"),
+        (
+            "create --image ftp://a.example/b",
+            "image: a media URL begins with http:// or https://",
+        ),
+        (
+            "create --image http://localhost:1/a.jpg --base-url https://a.example",
+            "give the path of a file",
+        ),
+        (
+            "status A1 --base-url https://a.example/v1",
+            "--base-url ends in /v1",
+        ),
         (
             "create --prompt x --key \u{e4}",
             "an idempotency key is 1 to 255 visible ASCII characters",
         ),
         ("create --prompt x --interval 0", "not a time above 0"),
         ("create --prompt x --timeout soon", "not a time above 0"),
-        ("create --prompt x --base-url http://example.com", "http"),
+        (
+            "create --prompt x --base-url http://example.com",
+            "the secret: use https",
+        ),
+        (
+            "status A1 -q --secret-file quoted",
+            "--secret-file: the secret has a quote",
+        ),
         (
             "create --prompt x --secret-file absent",
             "secret file absent: No such file",
@@ -76,7 +104,7 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
         ("call POST /v1/webhooks {", "not JSON: "),
         (
             "call POST /v1/agent/generate {}",
-            "to create an agent, use generate",
+            "to create an agent, use bithuman-agent create",
         ),
         ("download A1 folder", "not a regular file"),
         ("download A1 absent/a.imx", "its folder does not exist"),
