@@ -13,7 +13,6 @@ use crate::args::Common;
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::shell::NO_SECRET;
 
 /// Returns the client. A finished receipt is read without a secret.
 pub fn client(
@@ -25,7 +24,7 @@ pub fn client(
     if let Some(path) = &common.secret_file {
         builder = builder.secret(read_secret(path, progress)?);
     } else if needs_secret && is_blank("BITHUMAN_API_SECRET") {
-        return Err(Failure::Usage(NO_SECRET.into()));
+        return Err(Failure::NoSecret);
     }
     if let Some(url) = &common.base_url {
         builder = builder.base_url(url);

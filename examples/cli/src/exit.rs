@@ -16,17 +16,17 @@ pub const HELP: &str = "\
 Exit codes:
   0    done
   1    the generation failed (refunded), or the service refused the request
-  2    usage or bad input
+  2    usage or bad input, or a file that cannot be used, such as an empty secret file
   3    perhaps billed: look at your account before you pay again
   66   no such agent
   69   the service cannot be reached or failed, and nothing is billed
   75   still running or not finished: the last line says how to resume, which costs nothing
-  77   secret, plan or credits
+  77   no secret, or the service refuses the secret, the plan or for want of credits
   130  Ctrl-C (but 3 while the request that creates an agent is on its way)
 
 JSON of a failure:
-  exit_code, kind, error        always: kind is Usage, Interrupted, Stdout or the library's ErrorKind,
-                                error is the line on stderr
+  exit_code, kind, error        always: kind is Usage, NoSecret, Interrupted, Stdout or an
+                                ErrorKind of the library; error is the line on stderr
   billing                       of create and call: NotBilled, Refunded, Billed or Unknown
   agent_id, idempotency_key     if known
   http_status, code, agent      if the service said it: agent is its last status

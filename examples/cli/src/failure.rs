@@ -11,12 +11,14 @@ use crate::client::is_default_base_url;
 use crate::exit;
 use crate::output;
 use crate::progress::Progress;
-use crate::shell::{in_words, quoted};
+use crate::shell::{NO_SECRET, in_words, quoted};
 
 /// Why a command ends without a result.
 pub enum Failure {
     /// A mistake that is found before anything is sent.
     Usage(String),
+    /// A request needs a secret, and there is none.
+    NoSecret,
     /// The error of a call.
     Call(Error),
     /// The result cannot be written to stdout.
@@ -25,7 +27,12 @@ pub enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure::Call(error)
+        // A receipt is looked at first: what it says of a bill matters more.
+        let is_billed = error.billing() != Billing::NotBilled;
+        match in_words(&error.to_string()) == NO_SECRET && !is_billed {
+            true => Failure::NoSecret,
+            false => Failure::Call(error),
+        }
     }
 }
 
@@ -41,6 +48,7 @@ impl Failure {
     fn code(&self, command: &Command) -> u8 {
         match self {
             Failure::Usage(_) => exit::USAGE,
+            Failure::NoSecret => exit::ACCOUNT,
             Failure::Call(_) if self.misses_endpoint(command) => exit::FAILED,
             Failure::Call(error) => {
                 let creates = matches!(command, Command::Create(_));
@@ -63,6 +71,7 @@ impl Failure {
     fn kind(&self) -> String {
         match self {
             Failure::Usage(_) => "Usage".into(),
+            Failure::NoSecret => "NoSecret".into(),
             Failure::Call(error) => match error.kind() {
                 ErrorKind::InvalidInput => "Usage".into(),
                 ErrorKind::ShutDown => "Interrupted".into(),
@@ -75,6 +84,7 @@ impl Failure {
     fn line(&self) -> String {
         match self {
             Failure::Usage(mistake) => mistake.clone(),
+            Failure::NoSecret => NO_SECRET.into(),
             Failure::Call(error) => in_words(&error.to_string()),
             Failure::Stdout(reason, text) => {
                 format!("cannot write to stdout: {reason}; the result is: {text}")

@@ -5,7 +5,7 @@ use std::fs;
 use crate::harness::{ID, Server, TempDir, agent, gateway, ms, replies, secs, service_error};
 use crate::harness::{Reply, accepted, act, status};
 use crate::mock_server::{ApiVersion::Current, MockServer, Settings};
-use crate::{Ended, program, run, with_mock, with_url};
+use crate::{Ended, program, run, run_in, with_mock, with_url};
 use bithuman::serde_json::json;
 
 const CREATE: &str = "create --prompt x --interval 0.01";
@@ -385,18 +385,14 @@ fn a_finished_receipt_needs_no_secret() {
     });
     let folder = TempDir::new();
     let args = format!("{CREATE} --receipt agent.receipt");
-    let mut command = with_mock(&args, &service);
-    assert_eq!(run_in(&folder, &mut command).stdout, "A01XMB7113\n");
+    let command = with_mock(&args, &service);
+    assert_eq!(run_in(&folder, command).stdout, "A01XMB7113\n");
     let mut command = program(&args);
     command.env("BITHUMAN_API_BASE", service.base_url());
-    let ended = run_in(&folder, &mut command);
+    let ended = run_in(&folder, command);
     assert_eq!(
         (ended.code, &*ended.stdout),
         (Some(0), "A01XMB7113\n"),
         "{ended:?}"
     );
-}
-
-fn run_in(folder: &TempDir, command: &mut std::process::Command) -> Ended {
-    Ended::new(command.current_dir(&folder.0).output().unwrap())
 }

@@ -12,6 +12,7 @@ mod mock;
 mod streams;
 mod usage;
 
+use std::borrow::BorrowMut;
 use std::env;
 use std::process::{Command, Output};
 use std::thread;
@@ -19,7 +20,7 @@ use std::time::Instant;
 
 use bithuman::serde_json::{self, Value};
 
-use harness::{ms, secs, unless_it_hangs};
+use harness::{TempDir, ms, secs, unless_it_hangs};
 use mock_server::MockServer;
 
 /// What the program left behind.
@@ -124,6 +125,11 @@ fn with_mock(args: &str, service: &MockServer) -> Command {
 
 fn run(mut command: Command) -> Ended {
     Ended::new(unless_it_hangs(move || command.output().unwrap()))
+}
+
+fn run_in(folder: &TempDir, mut command: impl BorrowMut<Command>) -> Ended {
+    let command = command.borrow_mut().current_dir(&folder.0);
+    Ended::new(command.output().unwrap())
 }
 
 /// Waits until this is so.

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::harness::{SECRET, Server, TempDir, TempFile, accepted, replies};
-use crate::{Ended, program, run, with_url};
+use crate::harness::{SECRET, Server, TempDir, TempFile, accepted, gateway, replies};
+use crate::{Ended, program, run, run_in, with_url};
 
 #[test]
 fn bad_input_is_one_line_and_nothing_is_sent() {
@@ -140,14 +140,36 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
 
 #[test]
 fn a_missing_secret_is_said_before_anything_else() {
-    for secret in [None, Some(" ")] {
-        let mut command = program("create --prompt x");
-        command.envs(secret.map(|secret| ("BITHUMAN_API_SECRET", secret)));
-        let ended = run(command);
-        let line = "no API secret: set BITHUMAN_API_SECRET, or use --secret-file";
-        assert_eq!((ended.code, ended.lines("error: ")), (Some(2), vec![line]));
-        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    let folder = TempDir::new();
+    for args in [
+        "create --prompt x",
+        "create --prompt x --receipt a.receipt",
+        "status A1",
+    ] {
+        for secret in [None, Some(" ")] {
+            let mut command = program(&format!("{args} --json"));
+            command.envs(secret.map(|secret| ("BITHUMAN_API_SECRET", secret)));
+            let ended = run_in(&folder, command);
+            let line = "no API secret: set BITHUMAN_API_SECRET, or use --secret-file";
+            assert_eq!((ended.code, ended.lines("error: ")), (Some(77), vec![line]));
+            assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+            assert_eq!(ended.failure()["kind"], "NoSecret");
+        }
     }
+}
+
+/// What may be billed matters more.
+#[test]
+fn a_missing_secret_with_an_open_receipt_is_perhaps_billed() {
+    let folder = TempDir::new();
+    let args = "create --prompt x --receipt a.receipt --json";
+    let server = Server::new(replies([gateway(502).close()]));
+    let ended = run_in(&folder, with_url(args, &server.url));
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    let mut command = with_url(args, &server.url);
+    let ended = run_in(&folder, command.env_remove("BITHUMAN_API_SECRET"));
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert_eq!(ended.failure()["billing"], "Unknown");
 }
 
 #[test]
