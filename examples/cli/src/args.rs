@@ -130,7 +130,7 @@ pub struct Create {
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
     /// Print the id as soon as the service accepted the request [default: wait until the agent is ready]
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["interval", "timeout"])]
     pub no_wait: bool,
     /// Download the model file of the ready agent to this path, too [default: no download]
     #[arg(long, value_name = "PATH", conflicts_with = "no_wait", value_parser = target)]

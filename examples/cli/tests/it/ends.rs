@@ -357,7 +357,7 @@ fn with_a_receipt_the_same_command_pays_once() {
     });
     let folder = TempDir::new();
     let create = |more: &str| {
-        let args = format!("{CREATE} --receipt agent.receipt {more}");
+        let args = format!("create --prompt x --receipt agent.receipt {more}");
         let mut command = with_mock(&args, &service);
         command.current_dir(&folder.0);
         run(command)

@@ -114,6 +114,14 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
             "create --prompt x --no-wait --download a",
             "cannot be used with",
         ),
+        (
+            "create --prompt x --no-wait --timeout 1",
+            "cannot be used with '--timeout <TIME>'",
+        ),
+        (
+            "create --prompt x --no-wait --interval 1",
+            "cannot be used with '--interval <TIME>'",
+        ),
         ("frobnicate", "unrecognized subcommand 'frobnicate'"),
     ] {
         for json in ["", " --json"] {
