@@ -1,8 +1,9 @@
 //! `create`: the request, and the call that sends it.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::path::{self, Path};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,13 +14,17 @@ use crate::args::{Common, Create};
 use crate::client::client;
 use crate::exit;
 use crate::failure::Failure;
-use crate::output;
+use crate::output::{self, with_suffix};
 use crate::progress::{Progress, clean};
 
 const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --video";
 
 pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result<u8, Failure> {
     let mut request = request(create)?;
+    if let Some(path) = &create.download {
+        check_target(path, create.receipt.as_deref())
+            .map_err(|reason| Failure::Usage(format!("--download {}: {reason}", path.display())))?;
+    }
     let api = client(common, create.receipt.is_none(), progress)?;
     match (&create.key, &create.receipt) {
         (None, Some(receipt)) => {
@@ -55,6 +60,34 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
     let json = output::ready(&agent, file.as_ref(), progress);
     output::print(common, &clean(&agent.agent_id), &json)?;
     Ok(exit::DONE)
+}
+
+/// Fails where the download would: nobody should pay before that is found. As the download does, it
+/// makes the note beside the part, and removes it again.
+fn check_target(path: &Path, receipt: Option<&Path>) -> io::Result<()> {
+    if receipt.is_some_and(|receipt| path::absolute(receipt).ok() == path::absolute(path).ok()) {
+        return Err(io::Error::other("this is the receipt"));
+    }
+    let target = fs::canonicalize(path).unwrap_or(path.into());
+    for suffix in [".part", ".part.json"] {
+        let path = with_suffix(&target, suffix);
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            let what = format!("{} is not a regular file", path.display());
+            return Err(io::Error::other(what));
+        }
+    }
+    let path = with_suffix(&target, ".part.json");
+    let mut options = File::options();
+    options.read(true).write(true);
+    match options.clone().create_new(true).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(&path).map(drop),
+        // Another process that has locked the new file uses it.
+        Ok(file) => match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(()),
+            _ => fs::remove_file(&path),
+        },
+        Err(error) => Err(error),
+    }
 }
 
 fn request(create: &Create) -> Result<GenerateRequest, Failure> {

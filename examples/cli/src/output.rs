@@ -1,6 +1,7 @@
 //! The result on stdout.
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
 use bithuman::serde_json::{Value, json};
 use bithuman::{Agent, Downloaded, Status};
@@ -68,4 +69,11 @@ pub fn file_json(file: &Downloaded) -> Value {
         "fetched": file.fetched,
         "model": file.model,
     })
+}
+
+/// Appends to the name of a file.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }

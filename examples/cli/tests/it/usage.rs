@@ -4,7 +4,9 @@ use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
-use crate::harness::{SECRET, Server, TempDir, TempFile, accepted, gateway, replies};
+use crate::harness::{
+    SECRET, Server, TempDir, TempFile, accepted, gateway, replies, service_error,
+};
 use crate::{Ended, program, run, run_in, with_url};
 
 #[test]
@@ -109,6 +111,10 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
         ("download A1 folder", "not a regular file"),
         ("download A1 absent/a.imx", "its folder does not exist"),
         ("create --prompt x --download folder", "not a regular file"),
+        (
+            "create --prompt x --receipt a --download ./a",
+            "--download ./a: this is the receipt",
+        ),
         ("create --prompt x --download a/", "not the path of a file"),
         (
             "create --prompt x --no-wait --download a",
@@ -207,6 +213,41 @@ fn a_prompt_comes_from_stdin() {
     drop(stdin);
     assert!(child.wait().unwrap().success());
     assert_eq!(server.requests()[0].json()["prompt"], "Two\nlines.");
+}
+
+/// After hours and a bill it would be too late.
+#[test]
+fn a_download_that_cannot_be_written_is_found_before_anything_is_sent() {
+    let server = Server::new(replies([accepted().close()]));
+    let folder = TempDir::new();
+    fs::create_dir(folder.path("a.part")).unwrap();
+    fs::create_dir(folder.path("b.part.json")).unwrap();
+    let long = "x".repeat(250);
+    let mut paths = vec!["a", "b", &long];
+    if cfg!(target_os = "linux") {
+        paths.extend(["/proc/a.imx", "/dev/full"]);
+    }
+    for path in paths {
+        let args = format!("create --prompt x --download {path} --json");
+        let ended = run_in(&folder, with_url(&args, &server.url));
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.failure()["error"].as_str().unwrap().contains(path));
+    }
+    assert_eq!(server.connections(), 0);
+    assert_eq!(folder.names(), ["a.part", "b.part.json"]);
+}
+
+#[test]
+fn what_an_earlier_download_left_is_not_touched_by_the_check() {
+    let folder = TempDir::new();
+    fs::write(folder.path("a.part.json"), "{}").unwrap();
+    let server = Server::new(replies([service_error(401, "UNAUTHORIZED").close()]));
+    for path in ["a", "b"] {
+        let args = format!("create --prompt x --download {path}");
+        run_in(&folder, with_url(&args, &server.url));
+    }
+    assert_eq!(folder.names(), ["a.part.json"]);
+    assert_eq!(fs::read(folder.path("a.part.json")).unwrap(), b"{}");
 }
 
 #[cfg(unix)]
