@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bithuman::GenerateRequest;
-use bithuman::serde_json::json;
+use bithuman::serde_json::{Value, json};
 
 use crate::args::{Common, Create};
 use crate::client::client;
 use crate::exit;
 use crate::failure::Failure;
-use crate::output::{self, with_suffix};
+use crate::output::{self, beside};
 use crate::progress::{Progress, clean};
 
 const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --video";
@@ -42,9 +42,7 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
             Some(receipt) => api.generate_once(receipt, &request)?,
             None => api.generate(&request)?,
         };
-        let id = clean(&generation.agent_id);
-        output::print(common, &id, &json!(generation))?;
-        return Ok(exit::DONE);
+        return print_id(&generation.agent_id, &json!(generation), common, progress);
     }
     let wait = create.wait.to_wait();
     let started = Instant::now();
@@ -55,10 +53,22 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
     let mut file = None;
     if let Some(path) = &create.download {
         let download = create.wait.to_download(started.elapsed());
-        file = Some(api.download(&agent.agent_id, path, &download)?);
+        let downloaded = api.download(&agent.agent_id, path, &download);
+        file = Some(downloaded.map_err(|error| Failure::File(agent.clone().into(), error))?);
     }
     let json = output::ready(&agent, file.as_ref(), progress);
-    output::print(common, &clean(&agent.agent_id), &json)?;
+    print_id(&agent.agent_id, &json, common, progress)
+}
+
+/// Prints the id of an agent that is paid for, and must not be lost.
+fn print_id(id: &str, json: &Value, common: &Common, progress: &Progress) -> Result<u8, Failure> {
+    match output::write(common, &clean(id), json) {
+        Err(reason) if reason.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(Failure::Unprinted(reason, id.into()));
+        }
+        Err(_) => progress.error(&format!("agent: {id}")),
+        Ok(()) => {}
+    }
     Ok(exit::DONE)
 }
 
@@ -68,15 +78,14 @@ fn check_target(path: &Path, receipt: Option<&Path>) -> io::Result<()> {
     if receipt.is_some_and(|receipt| path::absolute(receipt).ok() == path::absolute(path).ok()) {
         return Err(io::Error::other("this is the receipt"));
     }
-    let target = fs::canonicalize(path).unwrap_or(path.into());
     for suffix in [".part", ".part.json"] {
-        let path = with_suffix(&target, suffix);
+        let path = beside(path, suffix);
         if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
             let what = format!("{} is not a regular file", path.display());
             return Err(io::Error::other(what));
         }
     }
-    let path = with_suffix(&target, ".part.json");
+    let path = beside(path, ".part.json");
     let mut options = File::options();
     options.read(true).write(true);
     match options.clone().create_new(true).open(&path) {

@@ -22,16 +22,18 @@ Exit codes:
   69   the service cannot be reached or failed, and nothing is billed
   75   still running or not finished: the last line says how to resume, which costs nothing
   77   no secret, or the service refuses the secret, the plan or for want of credits
-  130  Ctrl-C (but 3 while the request that creates an agent is on its way)
+  130  Ctrl-C (but 3 while the request that creates an agent is on its way); a second Ctrl-C ends
+       the program at once, whatever it is doing
+An agent whose id create printed is paid for: after a failure only its file is missing.
 
 JSON of a failure:
-  exit_code, kind, error        always: kind is Usage, NoSecret, Interrupted, Stdout or an
-                                ErrorKind of the library; error is the line on stderr
-  billing                       of create and call: NotBilled, Refunded, Billed or Unknown
-  agent_id, idempotency_key     if known
-  http_status, code, agent      if the service said it: agent is its last status
-  resume                        the command that resumes, if there is one
-status prints the agent, too, and adds the first three if it failed or was deleted.";
+  exit_code, kind, error     always; kind is Usage, NoSecret, Interrupted, Stdout or an ErrorKind of
+                             the library, and error is the line on stderr
+  billing                    of create and call: NotBilled, Refunded, Billed or Unknown
+  agent_id, idempotency_key  where known
+  http_status, code, agent   where the service said it; agent is its last status
+  look, retry, resume        the commands that stderr names
+status prints the agent, and adds the first three where that failed or was deleted.";
 
 /// Returns the exit code of an error. `creates` is whether the command creates an agent.
 ///

@@ -1,17 +1,18 @@
 //! Why a command ends without a result: what is said of it, and what can be done.
 
 use std::io::{self, Write};
-use std::path::Path;
 
 use bithuman::serde_json::{Value, json};
-use bithuman::{Billing, Error, ErrorKind};
+use bithuman::{Agent, Billing, Error, ErrorKind};
+use indicatif::DecimalBytes;
 
 use crate::args::{Cli, Command};
 use crate::client::is_default_base_url;
 use crate::exit;
-use crate::output;
-use crate::progress::Progress;
-use crate::shell::{NO_SECRET, in_words, quoted};
+use crate::output::{self, beside};
+use crate::progress::{Progress, clean};
+use crate::steps::next_steps;
+use crate::wording::{NO_SECRET, in_words, line_of};
 
 /// Why a command ends without a result.
 pub enum Failure {
@@ -21,8 +22,12 @@ pub enum Failure {
     NoSecret,
     /// The error of a call.
     Call(Error),
+    /// `create` made an agent, which is ready, but could not download its file.
+    File(Box<Agent>, Error),
     /// The result cannot be written to stdout.
     Stdout(io::Error, String),
+    /// As above, for the id of an agent that `create` made.
+    Unprinted(io::Error, String),
 }
 
 impl From<Error> for Failure {
@@ -38,23 +43,60 @@ impl From<Error> for Failure {
 
 impl Failure {
     /// The error of a call, if it is one.
-    fn error(&self) -> Option<&Error> {
+    pub fn error(&self) -> Option<&Error> {
         match self {
-            Failure::Call(error) => Some(error),
+            Failure::Call(error) | Failure::File(_, error) => Some(error),
             _ => None,
         }
     }
 
     fn code(&self, command: &Command) -> u8 {
         match self {
-            Failure::Usage(_) => exit::USAGE,
+            Failure::Usage(_) | Failure::Stdout(..) => exit::USAGE,
             Failure::NoSecret => exit::ACCOUNT,
             Failure::Call(_) if self.misses_endpoint(command) => exit::FAILED,
             Failure::Call(error) => {
                 let creates = matches!(command, Command::Create(_));
                 exit::code(error.kind(), error.billing(), creates)
             }
-            Failure::Stdout(..) => exit::UNFINISHED,
+            // As of `download`: the agent is there.
+            Failure::File(_, error) => exit::code(error.kind(), error.billing(), false),
+            Failure::Unprinted(..) => exit::UNFINISHED,
+        }
+    }
+
+    /// The category, in the words of a person at a shell.
+    fn kind(&self) -> String {
+        let kind = match self {
+            Failure::Usage(_) => "Usage",
+            Failure::NoSecret => "NoSecret",
+            Failure::Stdout(..) | Failure::Unprinted(..) => "Stdout",
+            Failure::Call(error) | Failure::File(_, error) => match error.kind() {
+                ErrorKind::InvalidInput => "Usage",
+                ErrorKind::ShutDown => "Interrupted",
+                kind => return format!("{kind:?}"),
+            },
+        };
+        kind.into()
+    }
+
+    fn line(&self) -> String {
+        match self {
+            Failure::Usage(mistake) => mistake.clone(),
+            Failure::NoSecret => NO_SECRET.into(),
+            Failure::Call(error) => line_of(error),
+            Failure::File(agent, error) => {
+                let id = &agent.agent_id;
+                let line = line_of(error);
+                let start = format!("download: agent {id}: ");
+                let why = line.strip_prefix(&start).unwrap_or(&line);
+                format!("agent {id} is ready and paid for; only its file is missing: {why}")
+            }
+            Failure::Stdout(reason, more) => format!("cannot write to stdout: {reason}; {more}"),
+            Failure::Unprinted(reason, id) => format!(
+                "cannot write to stdout: {reason}; agent {id} exists and is paid for: creating \
+                 another is billed again"
+            ),
         }
     }
 
@@ -66,51 +108,64 @@ impl Failure {
             _ => false,
         }
     }
-
-    /// The category, in the words of a person at a shell.
-    fn kind(&self) -> String {
-        match self {
-            Failure::Usage(_) => "Usage".into(),
-            Failure::NoSecret => "NoSecret".into(),
-            Failure::Call(error) => match error.kind() {
-                ErrorKind::InvalidInput => "Usage".into(),
-                ErrorKind::ShutDown => "Interrupted".into(),
-                kind => format!("{kind:?}"),
-            },
-            Failure::Stdout(..) => "Stdout".into(),
-        }
-    }
-
-    fn line(&self) -> String {
-        match self {
-            Failure::Usage(mistake) => mistake.clone(),
-            Failure::NoSecret => NO_SECRET.into(),
-            Failure::Call(error) => in_words(&error.to_string()),
-            Failure::Stdout(reason, text) => {
-                format!("cannot write to stdout: {reason}; the result is: {text}")
-            }
-        }
-    }
 }
 
 /// Says what failed and what can be done, and returns the exit code.
 pub fn report(cli: &Cli, failure: &Failure, progress: &Progress) -> u8 {
     let code = failure.code(&cli.command);
+    let steps = next_steps(cli, failure, code);
     let mut line = failure.line();
     if failure.misses_endpoint(&cli.command) {
         line += missing_endpoint_advice(is_default_base_url(&cli.common));
     }
+    if !steps.is_empty() {
+        line += &kept(&cli.command, failure);
+    }
     progress.error(&format!("error: {line}"));
     let mut json = json!({"exit_code": code, "kind": failure.kind(), "error": line});
-    if let Some(error) = failure.error() {
-        add_facts(&mut json, error, &cli.command);
-        say_how_to_resume(cli, error, code, &mut json, progress);
+    add_facts(&mut json, failure, &cli.command);
+    if cli.common.quiet && !steps.iter().any(|(purpose, _)| *purpose == "retry") {
+        say_key(&cli.command, failure, progress);
     }
-    if cli.common.json {
+    for (purpose, command) in steps {
+        progress.error(&format!("to {purpose}: {command}"));
+        json[purpose] = json!(command);
+    }
+    let id = match failure {
+        Failure::File(agent, _) => Some(clean(&agent.agent_id)),
+        _ => None,
+    };
+    if cli.common.json || id.is_some() {
         // What cannot be written is on stderr already.
-        let _ = output::print(&cli.common, "", &json);
+        let _ = output::write(&cli.common, &id.unwrap_or_default(), &json);
     }
     code
+}
+
+/// Prints the key of what may be billed: it was not printed before.
+fn say_key(command: &Command, failure: &Failure, progress: &Progress) {
+    if let (Command::Create(_), Failure::Call(error)) = (command, failure)
+        && let Some(key) = error.idempotency_key()
+        && matches!(error.billing(), Billing::Billed | Billing::Unknown)
+    {
+        progress.error(&format!("idempotency key: {key}"));
+    }
+}
+
+/// Says how much of a download is kept, where the library's line does not.
+fn kept(command: &Command, failure: &Failure) -> String {
+    let path = match (failure, command) {
+        (Failure::File(..), Command::Create(create)) => create.download.clone(),
+        (_, Command::Download { id, path, .. }) => Some(output::model_path(path.as_deref(), id)),
+        _ => None,
+    };
+    let says_it = |error: &Error| matches!(error.kind(), ErrorKind::WaitTimedOut | ErrorKind::File);
+    let part = path.filter(|_| !failure.error().is_some_and(says_it));
+    let len = part.and_then(|path| Some(beside(&path, ".part").metadata().ok()?.len()));
+    match len {
+        Some(len @ 1..) => format!("; {} of the file are kept", DecimalBytes(len)),
+        _ => String::new(),
+    }
 }
 
 fn missing_endpoint_advice(is_default_base_url: bool) -> &'static str {
@@ -160,10 +215,17 @@ fn one_line(text: &str) -> String {
 }
 
 /// Adds what is known. Of a free command that is not what became of the agent's bill.
-fn add_facts(json: &mut Value, error: &Error, command: &Command) {
+fn add_facts(json: &mut Value, failure: &Failure, command: &Command) {
+    let Some(error) = failure.error() else {
+        return;
+    };
     let billing = match command {
         Command::Create(_) | Command::Call { .. } => Some(format!("{:?}", error.billing())),
         _ => None,
+    };
+    let agent = match failure {
+        Failure::File(agent, _) => Some(&**agent),
+        _ => error.last_seen(),
     };
     for (name, fact) in [
         ("billing", json!(billing)),
@@ -171,72 +233,12 @@ fn add_facts(json: &mut Value, error: &Error, command: &Command) {
         ("idempotency_key", json!(error.idempotency_key())),
         ("http_status", json!(error.http_status())),
         ("code", json!(error.code())),
-        ("agent", json!(error.last_seen())),
+        ("agent", json!(agent)),
     ] {
         if !fact.is_null() {
             json[name] = fact;
         }
     }
-}
-
-/// Names what may have been billed, and the command that resumes.
-fn say_how_to_resume(cli: &Cli, error: &Error, code: u8, json: &mut Value, progress: &Progress) {
-    let creates = matches!(cli.command, Command::Create(_));
-    if creates && matches!(error.billing(), Billing::Billed | Billing::Unknown) {
-        for (name, value) in [
-            ("idempotency key", error.idempotency_key()),
-            ("agent", error.agent_id()),
-        ] {
-            if let Some(value) = value {
-                progress.error(&format!("{name}: {value}"));
-            }
-        }
-    }
-    if let Some(command) = resume(cli, error, code) {
-        progress.error(&format!("to resume: {command}"));
-        json["resume"] = json!(command);
-    }
-}
-/// Returns the command that continues with the agent, if that can lead somewhere.
-fn resume(cli: &Cli, error: &Error, code: u8) -> Option<String> {
-    if matches!(code, exit::FAILED | exit::USAGE | exit::NO_AGENT) {
-        return None;
-    }
-    let id = error.agent_id()?;
-    let commands = match &cli.command {
-        Command::Create(create) => {
-            let mut commands = vec![command("wait", id, None, None)];
-            if let Some(path) = &create.download {
-                commands.push(command("download", id, Some(path), None));
-            }
-            commands
-        }
-        Command::Wait { model, .. } => vec![command("wait", id, None, model.as_deref())],
-        Command::Download { path, model, .. } => {
-            vec![command("download", id, path.as_deref(), model.as_deref())]
-        }
-        _ => return None,
-    };
-    let mut options = String::new();
-    if let Some(url) = &cli.common.base_url {
-        options += &format!(" --base-url {}", quoted(url));
-    }
-    if let Some(path) = &cli.common.secret_file {
-        options += &format!(" --secret-file {}", quoted(&path.to_string_lossy()));
-    }
-    let commands = commands.iter().map(|command| format!("{command}{options}"));
-    Some(commands.collect::<Vec<_>>().join(" && "))
-}
-
-fn command(name: &str, id: &str, path: Option<&Path>, model: Option<&str>) -> String {
-    let mut command = format!("bithuman-agent {name} {}", quoted(id));
-    if let Some(path) = path {
-        command += &format!(" {}", quoted(&path.to_string_lossy()));
-    }
-    if let Some(model) = model {
-        command += &format!(" --model {}", quoted(model));
-    }
-    command
 }
 
 #[cfg(test)]

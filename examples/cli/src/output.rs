@@ -1,5 +1,6 @@
 //! The result on stdout.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -13,19 +14,23 @@ use crate::progress::{Progress, clean, describe};
 
 /// Prints a result, as text or JSON. A reader that wants no more of it is no failure.
 pub fn print(common: &Common, text: &str, json: &Value) -> Result<(), Failure> {
-    let line = if common.json {
-        json.to_string()
-    } else {
-        text.into()
-    };
-    let mut stdout = io::stdout().lock();
-    let written = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
-    match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::Stdout(error, line))
+    match write(common, text, json) {
+        Err(reason) if reason.kind() != io::ErrorKind::BrokenPipe => {
+            let result = if common.json { &json.to_string() } else { text };
+            Err(Failure::Stdout(reason, format!("the result is: {result}")))
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a line to stdout: the text, or the JSON if that is asked for.
+pub fn write(common: &Common, text: &str, json: &Value) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match common.json {
+        true => writeln!(stdout, "{json}")?,
+        false => writeln!(stdout, "{text}")?,
+    }
+    stdout.flush()
 }
 
 /// Prints how far an agent is, and returns the exit code. The JSON of one that failed or was deleted
@@ -71,9 +76,15 @@ pub fn file_json(file: &Downloaded) -> Value {
     })
 }
 
-/// Appends to the name of a file.
-pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
+/// Where a model file goes.
+pub fn model_path(path: Option<&Path>, id: &str) -> PathBuf {
+    path.map_or_else(|| format!("{id}.imx").into(), PathBuf::from)
+}
+
+/// The path of what a download keeps beside its file. As the library does, it follows links.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let path = fs::canonicalize(path).unwrap_or(path.into());
+    let mut name = path.into_os_string();
     name.push(suffix);
     name.into()
 }

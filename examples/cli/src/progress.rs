@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bithuman::{Agent, Event, Status};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::shell::in_words;
+use crate::wording::in_words;
 
 /// An upload below this is over before it could be seen.
 const SMALLEST_UPLOAD: u64 = 64 * 1024;

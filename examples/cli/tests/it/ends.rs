@@ -144,35 +144,69 @@ fn the_json_of_a_failure_has_what_is_known_and_nothing_else() {
     }
 }
 
+/// The commands below the line say what to do; neither the key nor the agent is printed twice.
 #[test]
-fn what_may_be_billed_is_named_in_the_last_lines_and_in_the_json() {
-    for (script, names_agent) in [
-        (vec![gateway(502)], false),
-        (vec![accepted(), service_error(401, "UNAUTHORIZED")], true),
+fn what_may_be_billed_is_named_once_and_the_commands_say_what_to_do() {
+    let named = Reply::json(
+        500,
+        json!({"error": {"code": "INTERNAL_ERROR"}, "agent_id": ID}),
+    );
+    let no_longer = vec![accepted(), service_error(401, "UNAUTHORIZED")];
+    let list = "bithuman-agent call GET '/v1/agents?limit=5'".to_owned();
+    let status = format!("bithuman-agent status {ID}");
+    let wait = format!("bithuman-agent wait {ID}");
+    let retry = "the same command with --key key-1".to_owned();
+    let silent = Reply::json(200, json!({"ok": 1}));
+    for (receipt, script, key_line, steps) in [
+        (
+            false,
+            vec![gateway(502)],
+            false,
+            vec![("look", &list), ("retry", &retry)],
+        ),
+        // The service would repeat its response.
+        (false, vec![silent], true, vec![("look", &list)]),
+        (false, vec![named], true, vec![("look", &status)]),
+        (false, no_longer, true, vec![("resume", &wait)]),
+        // The line says how to complete the receipt.
+        (true, vec![gateway(502)], true, vec![("look", &list)]),
     ] {
-        let args = format!("{CREATE} --quiet --key key-1 --base-url");
-        let [text, json] = ["", "--json"].map(|json| {
+        for json in ["", "--json"] {
+            let folder = TempDir::new();
             let script = script.iter().map(|reply| reply.clone().close());
             let server = Server::new(replies(script));
-            run(with_url(&format!("{args} {} {json}", server.url), "unused"))
-        });
-        assert_eq!(text.lines("idempotency key: "), ["key-1"], "{text:?}");
-        assert_eq!(json.json()["idempotency_key"], "key-1");
-        let id = names_agent.then_some(ID);
-        assert_eq!(text.lines("agent: "), Vec::from_iter(id));
-        assert_eq!(json.json()["agent_id"], json!(id));
-        // The line is a whole command, with the options that it needs.
-        let resume = names_agent.then(|| format!("bithuman-agent wait {ID} --base-url http://"));
-        let lines = text.lines("to resume: ");
-        assert_eq!(lines.len(), usize::from(names_agent), "{text:?}");
-        let begins = |text: &str| {
-            resume
-                .as_deref()
-                .is_some_and(|start| text.starts_with(start))
-        };
-        assert!(lines.iter().all(|line| begins(line)), "{text:?}");
-        let same = json.json()["resume"].as_str().map(String::from);
-        assert!(same.is_none_or(|line| begins(&line)), "{json:?}");
+            let receipt = if receipt { "--receipt a.receipt" } else { "" };
+            // The commands name the options that they need.
+            let args = format!("{CREATE} {receipt} --quiet --key key-1 {json}");
+            let mut command = with_url(&args, "unused");
+            let ended = run_in(&folder, command.args(["--base-url", &server.url]));
+            let url = format!(" --base-url {}", server.url);
+            for step in ["look", "retry", "resume"] {
+                let found = steps.iter().find(|(name, _)| *name == step);
+                let options = if step == "retry" { "" } else { &url };
+                let expected = found.map(|(_, command)| format!("{command}{options}"));
+                let line = format!("to {step}: ");
+                assert_eq!(
+                    ended.lines(&line),
+                    Vec::from_iter(expected.as_deref()),
+                    "{ended:?}"
+                );
+                if !json.is_empty() {
+                    assert_eq!(ended.failure()[step].as_str(), expected.as_deref());
+                    assert_eq!(ended.failure()["idempotency_key"], "key-1");
+                }
+            }
+            let key = ended.lines("idempotency key: ");
+            assert_eq!(
+                key,
+                Vec::from_iter(key_line.then_some("key-1")),
+                "{ended:?}"
+            );
+            assert!(
+                !ended.lines("error: ")[0].contains("retry with"),
+                "{ended:?}"
+            );
+        }
     }
 }
 
@@ -263,66 +297,6 @@ fn a_wait_can_be_for_a_model() {
         &server.url,
     ));
     assert_eq!((ended.code, ended.stdout), (Some(0), format!("{ID}\n")));
-}
-
-#[test]
-fn a_download_is_a_file_and_its_path() {
-    let service = MockServer::start(Current);
-    let folder = TempDir::new();
-    let mut create = with_mock(
-        &format!("{CREATE} --model essence-2 --download a.imx --json"),
-        &service,
-    );
-    let ended = run_in(&folder, &mut create);
-    assert_eq!(ended.json()["agent_id"], "A01XMB7113", "{ended:?}");
-    assert_eq!(ended.json()["file"]["length"], 65536);
-    assert_eq!(fs::read(folder.path("a.imx")).unwrap(), [7; 65536]);
-
-    let mut download = with_mock("download A01XMB7113", &service);
-    let ended = run_in(&folder, &mut download);
-    let path = folder.path("A01XMB7113.imx").display().to_string();
-    assert_eq!(
-        (ended.code, ended.stdout.trim_end()),
-        (Some(0), &*path),
-        "{}",
-        ended.stderr
-    );
-    assert_eq!(folder.names(), ["A01XMB7113.imx", "a.imx"]);
-    let progress = ended.lines("downloading, ");
-    assert_eq!(progress.last(), Some(&"100% of 0.1 MB"), "{ended:?}");
-
-    // It was created with another model.
-    let mut other = with_mock("download A01XMB7113 --model expression-2", &service);
-    let ended = run_in(&folder, &mut other);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-}
-
-#[test]
-fn a_download_out_of_time_says_how_to_resume() {
-    let service = MockServer::start(Settings {
-        file_delay: usize::MAX,
-        ..Current.into()
-    });
-    let folder = TempDir::new();
-    let mut create = with_mock(
-        &format!("{CREATE} --model essence-2 --timeout 0.5 --download a.imx"),
-        &service,
-    );
-    let ended = run_in(&folder, &mut create);
-    assert_eq!(ended.code, Some(75), "{ended:?}");
-    let wait = "bithuman-agent wait A01XMB7113";
-    let download = "bithuman-agent download A01XMB7113 a.imx";
-    assert_eq!(
-        ended.lines("to resume: "),
-        [format!("{wait} && {download}")]
-    );
-
-    let mut again = with_mock("download A01XMB7113 a.imx --timeout 0.1", &service);
-    let ended = run_in(&folder, &mut again);
-    assert_eq!(
-        (ended.code, ended.lines("to resume: ")),
-        (Some(75), vec![download])
-    );
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod mock_server;
 
 #[cfg(unix)]
 mod ctrl_c;
+mod downloads;
 mod ends;
 mod mock;
 mod streams;

@@ -1,6 +1,6 @@
-//! The words of a shell: the library's errors without its Rust names, and quoted arguments.
+//! The library's errors in the words of a shell: commands and options instead of its functions.
 
-use crate::progress::clean;
+use bithuman::{Error, ErrorKind};
 
 pub const NO_SECRET: &str = "no API secret: set BITHUMAN_API_SECRET, or use --secret-file";
 
@@ -58,13 +58,25 @@ pub fn in_words(line: &str) -> String {
     line
 }
 
-/// Returns the text as one word of a shell's command line.
-pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._:/".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.into();
+/// The library's line about an error, in the words of a shell.
+pub fn line_of(error: &Error) -> String {
+    let mut line = in_words(&error.to_string());
+    if let Some(key) = error.idempotency_key() {
+        // The commands below the line say the same.
+        line = line.replace(&key_advice(key), "");
     }
-    format!("'{}'", clean(word).replace('\'', "'\\''"))
+    match error.kind() {
+        ErrorKind::ShutDown => line.replacen(": shut down", ": interrupted", 1),
+        _ => line,
+    }
+}
+
+/// What the library advises where a key alone may tell whether a request was accepted.
+pub fn key_advice(key: &str) -> String {
+    format!(
+        "; check your account before retrying, or retry with idempotency key {key} if the server \
+         supports it"
+    )
 }
 
 #[cfg(test)]
@@ -114,19 +126,6 @@ mod tests {
             for name in ["::", "(true)", "use generate", "generate:", "call "] {
                 assert!(!line.contains(name), "{line}");
             }
-        }
-    }
-
-    #[test]
-    fn a_word_stays_one_word_in_a_shell() {
-        for (word, expected) in [
-            ("A91XMB7113", "A91XMB7113"),
-            ("a b", "'a b'"),
-            ("it's", "'it'\\''s'"),
-            ("$(reboot)", "'$(reboot)'"),
-            ("\u{1b}[2J", "'\\u{1b}[2J'"),
-        ] {
-            assert_eq!(quoted(word), expected);
         }
     }
 }
