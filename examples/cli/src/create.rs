@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::path::{self, Path};
+use std::path::{self, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use crate::args::{Common, Create};
 use crate::client::client;
 use crate::exit;
 use crate::failure::Failure;
-use crate::output::{self, beside};
+use crate::output;
 use crate::progress::{Progress, clean};
 
 const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --video";
@@ -97,6 +97,14 @@ fn check_target(path: &Path, receipt: Option<&Path>) -> io::Result<()> {
         },
         Err(error) => Err(error),
     }
+}
+
+/// The path of what a download keeps beside its file, at the end of links.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let path = fs::canonicalize(path).unwrap_or(path.into());
+    let mut name = path.into_os_string();
+    name.push(suffix);
+    name.into()
 }
 
 fn request(create: &Create) -> Result<GenerateRequest, Failure> {

@@ -9,7 +9,7 @@ use indicatif::DecimalBytes;
 use crate::args::{Cli, Command};
 use crate::client::is_default_base_url;
 use crate::exit;
-use crate::output::{self, beside};
+use crate::output;
 use crate::progress::{Progress, clean};
 use crate::steps::next_steps;
 use crate::wording::{NO_SECRET, in_words, line_of};
@@ -33,8 +33,8 @@ pub enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         // A receipt is looked at first: what it says of a bill matters more.
-        let is_billed = error.billing() != Billing::NotBilled;
-        match in_words(&error.to_string()) == NO_SECRET && !is_billed {
+        let is_free = error.billing() == Billing::NotBilled;
+        match in_words(&error.to_string()) == NO_SECRET && is_free {
             true => Failure::NoSecret,
             false => Failure::Call(error),
         }
@@ -92,7 +92,9 @@ impl Failure {
                 let why = line.strip_prefix(&start).unwrap_or(&line);
                 format!("agent {id} is ready and paid for; only its file is missing: {why}")
             }
-            Failure::Stdout(reason, more) => format!("cannot write to stdout: {reason}; {more}"),
+            Failure::Stdout(reason, result) => {
+                format!("cannot write to stdout: {reason}; the result is: {result}")
+            }
             Failure::Unprinted(reason, id) => format!(
                 "cannot write to stdout: {reason}; agent {id} exists and is paid for: creating \
                  another is billed again"
@@ -118,8 +120,8 @@ pub fn report(cli: &Cli, failure: &Failure, progress: &Progress) -> u8 {
     if failure.misses_endpoint(&cli.command) {
         line += missing_endpoint_advice(is_default_base_url(&cli.common));
     }
-    if !steps.is_empty() {
-        line += &kept(&cli.command, failure);
+    if let Some(error) = failure.error() {
+        line += &kept(error, progress.received());
     }
     progress.error(&format!("error: {line}"));
     let mut json = json!({"exit_code": code, "kind": failure.kind(), "error": line});
@@ -131,14 +133,12 @@ pub fn report(cli: &Cli, failure: &Failure, progress: &Progress) -> u8 {
         progress.error(&format!("to {purpose}: {command}"));
         json[purpose] = json!(command);
     }
-    let id = match failure {
-        Failure::File(agent, _) => Some(clean(&agent.agent_id)),
-        _ => None,
+    // What cannot be written is on stderr already.
+    let _ = match failure {
+        Failure::File(agent, _) => output::write(&cli.common, &clean(&agent.agent_id), &json),
+        _ if cli.common.json => output::write(&cli.common, "", &json),
+        _ => Ok(()),
     };
-    if cli.common.json || id.is_some() {
-        // What cannot be written is on stderr already.
-        let _ = output::write(&cli.common, &id.unwrap_or_default(), &json);
-    }
     code
 }
 
@@ -153,18 +153,11 @@ fn say_key(command: &Command, failure: &Failure, progress: &Progress) {
 }
 
 /// Says how much of a download is kept, where the library's line does not.
-fn kept(command: &Command, failure: &Failure) -> String {
-    let path = match (failure, command) {
-        (Failure::File(..), Command::Create(create)) => create.download.clone(),
-        (_, Command::Download { id, path, .. }) => Some(output::model_path(path.as_deref(), id)),
-        _ => None,
-    };
-    let says_it = |error: &Error| matches!(error.kind(), ErrorKind::WaitTimedOut | ErrorKind::File);
-    let part = path.filter(|_| !failure.error().is_some_and(says_it));
-    let len = part.and_then(|path| Some(beside(&path, ".part").metadata().ok()?.len()));
-    match len {
-        Some(len @ 1..) => format!("; {} of the file are kept", DecimalBytes(len)),
-        _ => String::new(),
+fn kept(error: &Error, received: u64) -> String {
+    let says_it = matches!(error.kind(), ErrorKind::WaitTimedOut | ErrorKind::File);
+    match received == 0 || says_it {
+        true => String::new(),
+        false => format!("; {} of the file are kept", DecimalBytes(received)),
     }
 }
 

@@ -12,6 +12,7 @@ mod steps;
 mod wording;
 
 use std::env;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,13 +78,13 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
             model,
             wait,
         } => {
-            let path = output::model_path(path.as_deref(), id);
+            let default = PathBuf::from(format!("{id}.imx"));
             let mut download = wait.to_download(Duration::ZERO);
             if let Some(model) = model {
                 download = download.model(model);
             }
             let api = client(common, true, progress)?;
-            let file = api.download(id, path, &download)?;
+            let file = api.download(id, path.as_ref().unwrap_or(&default), &download)?;
             let shown = clean(&file.path.to_string_lossy());
             output::print(common, &shown, &output::file_json(&file))?;
             Ok(exit::DONE)

@@ -1,8 +1,6 @@
 //! The result on stdout.
 
-use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 use bithuman::serde_json::{Value, json};
 use bithuman::{Agent, Downloaded, Status};
@@ -17,7 +15,7 @@ pub fn print(common: &Common, text: &str, json: &Value) -> Result<(), Failure> {
     match write(common, text, json) {
         Err(reason) if reason.kind() != io::ErrorKind::BrokenPipe => {
             let result = if common.json { &json.to_string() } else { text };
-            Err(Failure::Stdout(reason, format!("the result is: {result}")))
+            Err(Failure::Stdout(reason, result.to_owned()))
         }
         _ => Ok(()),
     }
@@ -74,17 +72,4 @@ pub fn file_json(file: &Downloaded) -> Value {
         "fetched": file.fetched,
         "model": file.model,
     })
-}
-
-/// Where a model file goes.
-pub fn model_path(path: Option<&Path>, id: &str) -> PathBuf {
-    path.map_or_else(|| format!("{id}.imx").into(), PathBuf::from)
-}
-
-/// The path of what a download keeps beside its file. As the library does, it follows links.
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let path = fs::canonicalize(path).unwrap_or(path.into());
-    let mut name = path.into_os_string();
-    name.push(suffix);
-    name.into()
 }

@@ -42,6 +42,8 @@ struct Shown {
     template: &'static str,
     line: String,
     at: Instant,
+    /// So much of a file is there.
+    received: u64,
 }
 
 impl Progress {
@@ -58,6 +60,7 @@ impl Progress {
             template: "",
             line: String::new(),
             at: Instant::now(),
+            received: 0,
         });
         Progress { mode, shown }
     }
@@ -103,6 +106,7 @@ impl Progress {
             Event::Polled { agent } if agent.is_finished() => {}
             Event::Polled { agent } => self.waiting(agent),
             Event::Downloading { received, total } => {
+                self.shown().received = *received;
                 self.bytes("downloading", *received, *total);
             }
             Event::Retrying { delay, reason, .. } => {
@@ -112,6 +116,11 @@ impl Progress {
             }
             _ => {}
         }
+    }
+
+    /// How much of a file the last download had, in bytes.
+    pub fn received(&self) -> u64 {
+        self.shown().received
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use bithuman::serde_json::json;
 
-use crate::harness::{ID, Server, TempFile, accepted, agent, replies, stalls};
+use crate::harness::{ID, Server, TempFile, accepted, agent, replies, service_error, stalls};
 use crate::mock_server::{self, ApiVersion::Current, MockServer};
 use crate::{Ended, PROGRAM, program, run, until, with_mock, with_url, without_variables};
 
@@ -38,6 +38,16 @@ fn an_upload_is_shown_in_tenths() {
     assert_eq!(lines.first(), Some(&"0% of 0.7 MB"), "{ended:?}");
     assert_eq!(lines.last(), Some(&"100% of 0.7 MB"), "{ended:?}");
     assert!(lines.len() <= 11, "{ended:?}");
+}
+
+#[test]
+fn a_retry_is_a_line_that_says_why() {
+    let busy = service_error(503, "SERVICE_UNAVAILABLE");
+    let server = Server::new(replies([busy.close(), accepted().close()]));
+    let ended = run(with_url("create --prompt x --no-wait", &server.url));
+    let line = ended.lines("create: ")[0];
+    assert!(line.contains("(503 SERVICE_UNAVAILABLE)"), "{line}");
+    assert!(line.contains("; next attempt in 0."), "{line}");
 }
 
 #[test]
