@@ -76,7 +76,8 @@ fn is_readable_by_others(_: &Path) -> bool {
     false
 }
 
-/// Lets Ctrl-C end the call in flight, and a second one the process.
+/// Lets Ctrl-C end the call in flight, and a second one the process. That needs nothing of the main
+/// thread, which may be syncing a file.
 fn stop_on_ctrl_c(api: &Api) -> Result<(), Failure> {
     let api = api.clone();
     let is_pressed = AtomicBool::new(false);
@@ -87,4 +88,23 @@ fn stop_on_ctrl_c(api: &Api) -> Result<(), Failure> {
         api.shutdown();
     };
     ctrlc::set_handler(handler).map_err(|reason| Failure::Usage(format!("Ctrl-C: {reason}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Cli;
+    use clap::Parser;
+
+    #[test]
+    fn the_default_base_url_may_be_named() {
+        for (url, expected) in [
+            (DEFAULT_BASE_URL, true),
+            (bithuman::CURRENT_BASE_URL, false),
+        ] {
+            let args = ["bithuman-agent", "status", "A1", "--base-url", url];
+            let common = Cli::parse_from(args).common;
+            assert_eq!(is_default_base_url(&common), expected, "{url}");
+        }
+    }
 }

@@ -88,7 +88,7 @@ fn check_target(path: &Path, receipt: Option<&Path>) -> io::Result<()> {
     let path = beside(path, ".part.json");
     let mut options = File::options();
     options.read(true).write(true);
-    match options.clone().create_new(true).open(&path) {
+    let opened = match options.clone().create_new(true).open(&path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(&path).map(drop),
         // Another process that has locked the new file uses it.
         Ok(file) => match file.try_lock() {
@@ -96,7 +96,11 @@ fn check_target(path: &Path, receipt: Option<&Path>) -> io::Result<()> {
             _ => fs::remove_file(&path),
         },
         Err(error) => Err(error),
-    }
+    };
+    opened.map_err(|reason| {
+        let path = path.display();
+        io::Error::other(format!("{path} cannot be written: {reason}"))
+    })
 }
 
 /// The path of what a download keeps beside its file, at the end of links.

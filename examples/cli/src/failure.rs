@@ -32,9 +32,8 @@ pub enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        // A receipt is looked at first: what it says of a bill matters more.
-        let is_free = error.billing() == Billing::NotBilled;
-        match in_words(&error.to_string()) == NO_SECRET && is_free {
+        // A receipt is read before a secret is needed, and may have more to say.
+        match in_words(&error.to_string()) == NO_SECRET {
             true => Failure::NoSecret,
             false => Failure::Call(error),
         }

@@ -2,7 +2,7 @@
 
 use bithuman::{Error, ErrorKind};
 
-use crate::args::{Cli, Command, Common, Create};
+use crate::args::{Cli, Command, Common};
 use crate::exit;
 use crate::failure::Failure;
 use crate::progress::clean;
@@ -11,22 +11,22 @@ use crate::wording::key_advice;
 /// What can be done: `look`, `retry` or `resume`, and the command for it.
 pub fn next_steps(cli: &Cli, failure: &Failure, code: u8) -> Vec<(&'static str, String)> {
     match (&cli.command, failure) {
-        (Command::Create(create), Failure::Call(error)) if code == exit::PERHAPS_BILLED => {
-            look_and_retry(create, error, &cli.common)
+        (Command::Create(_), Failure::Call(error)) if code == exit::PERHAPS_BILLED => {
+            look_and_retry(error, &cli.common)
         }
         _ => Vec::from_iter(resume(cli, failure, code).map(|command| ("resume", command))),
     }
 }
 
 /// What to do about an agent that may be there.
-fn look_and_retry(create: &Create, error: &Error, common: &Common) -> Vec<(&'static str, String)> {
+fn look_and_retry(error: &Error, common: &Common) -> Vec<(&'static str, String)> {
     let look = match error.agent_id() {
         Some(id) => command(&["status", id], None, common),
         None => command(&["call", "GET", "/v1/agents?limit=5"], None, common),
     };
     let mut steps = vec![("look", look)];
     let key = error.idempotency_key().unwrap_or_default();
-    if create.receipt.is_none() && error.to_string().contains(&key_advice(key)) {
+    if error.to_string().contains(&key_advice(key)) {
         // Not as a whole: prompts and signed URLs do not belong into a log.
         let retry = format!("the same command with --key {}", quoted(key));
         steps.push(("retry", retry));

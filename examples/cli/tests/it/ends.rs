@@ -171,31 +171,33 @@ fn what_may_be_billed_is_named_once_and_the_commands_say_what_to_do() {
         // The line says how to complete the receipt.
         (true, vec![gateway(502)], true, vec![("look", &list)]),
     ] {
-        for json in ["", "--json"] {
+        for options in ["", "--quiet", "--quiet --json"] {
             let folder = TempDir::new();
             let script = script.iter().map(|reply| reply.clone().close());
             let server = Server::new(replies(script));
             let receipt = if receipt { "--receipt a.receipt" } else { "" };
             // The commands name the options that they need.
-            let args = format!("{CREATE} {receipt} --quiet --key key-1 {json}");
+            let args = format!("{CREATE} {receipt} --key key-1 {options}");
             let mut command = with_url(&args, "unused");
             let ended = run_in(&folder, command.args(["--base-url", &server.url]));
             let url = format!(" --base-url {}", server.url);
             for step in ["look", "retry", "resume"] {
                 let found = steps.iter().find(|(name, _)| *name == step);
-                let options = if step == "retry" { "" } else { &url };
-                let expected = found.map(|(_, command)| format!("{command}{options}"));
+                let url = if step == "retry" { "" } else { &url };
+                let expected = found.map(|(_, command)| format!("{command}{url}"));
                 let line = format!("to {step}: ");
                 assert_eq!(
                     ended.lines(&line),
                     Vec::from_iter(expected.as_deref()),
                     "{ended:?}"
                 );
-                if !json.is_empty() {
+                if options.contains("json") {
                     assert_eq!(ended.failure()[step].as_str(), expected.as_deref());
                     assert_eq!(ended.failure()["idempotency_key"], "key-1");
                 }
             }
+            // Before the request, or else with the error.
+            let key_line = key_line || options.is_empty();
             let key = ended.lines("idempotency key: ");
             assert_eq!(
                 key,

@@ -172,18 +172,18 @@ fn a_missing_secret_is_said_before_anything_else() {
     }
 }
 
-/// What may be billed matters more.
 #[test]
-fn a_missing_secret_with_an_open_receipt_is_perhaps_billed() {
-    let folder = TempDir::new();
-    let args = "create --prompt x --receipt a.receipt --json";
-    let server = Server::new(replies([gateway(502).close()]));
-    let ended = run_in(&folder, with_url(args, &server.url));
-    assert_eq!(ended.code, Some(3), "{ended:?}");
-    let mut command = with_url(args, &server.url);
-    let ended = run_in(&folder, command.env_remove("BITHUMAN_API_SECRET"));
-    assert_eq!(ended.code, Some(3), "{ended:?}");
-    assert_eq!(ended.failure()["billing"], "Unknown");
+fn what_a_receipt_says_of_a_bill_matters_more_than_a_missing_secret() {
+    for (code, reply) in [(3, gateway(502)), (75, accepted())] {
+        let folder = TempDir::new();
+        let args = "create --prompt x --receipt a.receipt --json";
+        let server = Server::new(replies([reply.close()]));
+        run_in(&folder, with_url(&format!("{args} --no-wait"), &server.url));
+        let mut command = with_url(args, &server.url);
+        let ended = run_in(&folder, command.env_remove("BITHUMAN_API_SECRET"));
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        ended.failure();
+    }
 }
 
 #[test]
@@ -232,6 +232,9 @@ fn a_download_that_cannot_be_written_is_found_before_anything_is_sent() {
         let ended = run_in(&folder, with_url(&args, &server.url));
         assert_eq!(ended.code, Some(2), "{ended:?}");
         assert!(ended.failure()["error"].as_str().unwrap().contains(path));
+        let said = ["cannot be written: ", "not a regular file"];
+        let line = ended.lines("error: ")[0];
+        assert!(said.iter().any(|what| line.contains(what)), "{line}");
     }
     assert_eq!(server.connections(), 0);
     assert_eq!(folder.names(), ["a.part", "b.part.json"]);
