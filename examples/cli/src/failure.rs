@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use bithuman::serde_json::{Value, json};
 use bithuman::{Agent, Billing, Error, ErrorKind};
-use indicatif::DecimalBytes;
+use indicatif::BinaryBytes;
 
 use crate::args::{Cli, Command};
 use crate::client::is_default_base_url;
@@ -156,7 +156,7 @@ fn kept(error: &Error, received: u64) -> String {
     let says_it = matches!(error.kind(), ErrorKind::WaitTimedOut | ErrorKind::File);
     match received == 0 || says_it {
         true => String::new(),
-        false => format!("; {} of the file are kept", DecimalBytes(received)),
+        false => format!("; {} of the file are kept", BinaryBytes(received)),
     }
 }
 

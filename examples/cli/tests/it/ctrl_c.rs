@@ -141,7 +141,7 @@ fn while_it_downloads_what_came_is_kept() {
         assert_eq!(ended.stdout, if is_create { "A01XMB7113\n" } else { "" });
         let line = ended.lines("error: ")[0];
         assert!(
-            line.contains(": interrupted; ") && line.ends_with(" kB of the file are kept"),
+            line.contains(": interrupted; ") && line.ends_with(" KiB of the file are kept"),
             "{line}"
         );
         let command = "bithuman-agent download A01XMB7113 a.imx";
