@@ -3,7 +3,7 @@
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::path::{self, Path, PathBuf};
+use std::path::{self, Path};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,10 +12,9 @@ use bithuman::serde_json::{Value, json};
 
 use crate::args::{Common, Create};
 use crate::client::client;
-use crate::exit;
 use crate::failure::Failure;
-use crate::output;
 use crate::progress::{Progress, clean};
+use crate::{exit, files, output};
 
 const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --video";
 
@@ -37,6 +36,9 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
             request = request.idempotency_key(key);
         }
     }
+    if let Some(receipt) = &create.receipt {
+        files::note_wait(receipt, receipt, progress);
+    }
     if create.no_wait {
         let generation = match &create.receipt {
             Some(receipt) => api.generate_once(receipt, &request)?,
@@ -52,7 +54,12 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
     };
     let mut file = None;
     if let Some(path) = &create.download {
-        let download = create.wait.to_download(started.elapsed());
+        let mut download = create.wait.to_download(started.elapsed());
+        if let Some(receipt) = &create.receipt {
+            // The receipt is written before its agent is ready, and the file after that.
+            download = download.if_missing(!files::is_older(path, receipt));
+        }
+        files::note_wait(&files::beside(path, ".part.json"), path, progress);
         let downloaded = api.download(&agent.agent_id, path, &download);
         file = Some(downloaded.map_err(|error| Failure::File(agent.clone().into(), error))?);
     }
@@ -79,13 +86,13 @@ fn check_target(path: &Path, receipt: Option<&Path>) -> io::Result<()> {
         return Err(io::Error::other("this is the receipt"));
     }
     for suffix in [".part", ".part.json"] {
-        let path = beside(path, suffix);
+        let path = files::beside(path, suffix);
         if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
             let what = format!("{} is not a regular file", path.display());
             return Err(io::Error::other(what));
         }
     }
-    let path = beside(path, ".part.json");
+    let path = files::beside(path, ".part.json");
     let mut options = File::options();
     options.read(true).write(true);
     let opened = match options.clone().create_new(true).open(&path) {
@@ -101,14 +108,6 @@ fn check_target(path: &Path, receipt: Option<&Path>) -> io::Result<()> {
         let path = path.display();
         io::Error::other(format!("{path} cannot be written: {reason}"))
     })
-}
-
-/// The path of what a download keeps beside its file, at the end of links.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let path = fs::canonicalize(path).unwrap_or(path.into());
-    let mut name = path.into_os_string();
-    name.push(suffix);
-    name.into()
 }
 
 fn request(create: &Create) -> Result<GenerateRequest, Failure> {

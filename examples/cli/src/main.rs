@@ -5,6 +5,7 @@ mod client;
 mod create;
 mod exit;
 mod failure;
+mod files;
 mod mock;
 mod output;
 mod progress;
@@ -32,8 +33,10 @@ fn main() -> ExitCode {
     };
     let progress = Arc::new(Progress::new(cli.common.quiet));
     let result = run(&cli, &progress);
-    progress.end();
-    let code = result.unwrap_or_else(|failure| failure::report(&cli, &failure, &progress));
+    let code = result.unwrap_or_else(|failure| {
+        progress.end();
+        failure::report(&cli, &failure, &progress)
+    });
     ExitCode::from(code)
 }
 
@@ -76,15 +79,19 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
             id,
             path,
             model,
+            if_missing,
             wait,
         } => {
             let default = PathBuf::from(format!("{id}.imx"));
-            let mut download = wait.to_download(Duration::ZERO);
+            let mut download = wait.to_download(Duration::ZERO).if_missing(*if_missing);
             if let Some(model) = model {
                 download = download.model(model);
             }
             let api = client(common, true, progress)?;
-            let file = api.download(id, path.as_ref().unwrap_or(&default), &download)?;
+            let path = path.as_ref().unwrap_or(&default);
+            files::note_wait(&files::beside(path, ".part.json"), path, progress);
+            let file = api.download(id, path, &download)?;
+            progress.end();
             let shown = clean(&file.path.to_string_lossy());
             output::print(common, &shown, &output::file_json(&file))?;
             Ok(exit::DONE)

@@ -9,6 +9,7 @@ mod mock_server;
 mod ctrl_c;
 mod downloads;
 mod ends;
+mod files;
 mod mock;
 mod streams;
 mod usage;

@@ -1,13 +1,15 @@
 //! Where things are printed: a terminal, a pipe, a pipe that nobody reads, and nowhere.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, pipe};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use bithuman::serde_json::json;
 
-use crate::harness::{ID, Server, TempFile, accepted, agent, replies, service_error, stalls};
-use crate::mock_server::{self, ApiVersion::Current, MockServer};
+use crate::harness::{ID, Server, TempDir, TempFile, accepted, agent, ms, replies};
+use crate::harness::{service_error, stalls};
+use crate::mock_server::{self, ApiVersion::Current, MockServer, Settings, StorageSettings};
 use crate::{Ended, PROGRAM, program, run, until, with_mock, with_url, without_variables};
 
 const CREATE: &str = "create --prompt x --interval 0.01";
@@ -23,7 +25,8 @@ fn in_a_pipe_progress_is_plain_lines_on_stderr() {
         "{ended:?}"
     );
     assert_eq!(lines[1], "agent: A01XMB7113");
-    assert_eq!(lines[3], "generating, 2%, persona");
+    assert!(lines[2].starts_with("warning: "), "{ended:?}");
+    assert_eq!(lines[4], "generating, 2%, persona");
     assert!(!ended.stderr.contains(['\r', '\u{1b}']), "{ended:?}");
 }
 
@@ -35,8 +38,8 @@ fn an_upload_is_shown_in_tenths() {
     command.arg(&media.0);
     let ended = run(command);
     let lines = ended.lines("uploading, ");
-    assert_eq!(lines.first(), Some(&"0% of 0.7 MB"), "{ended:?}");
-    assert_eq!(lines.last(), Some(&"100% of 0.7 MB"), "{ended:?}");
+    assert_eq!(lines.first(), Some(&"0% of 0.7 MiB"), "{ended:?}");
+    assert_eq!(lines.last(), Some(&"100% of 0.7 MiB"), "{ended:?}");
     assert!(lines.len() <= 11, "{ended:?}");
 }
 
@@ -48,6 +51,71 @@ fn a_retry_is_a_line_that_says_why() {
     let line = ended.lines("create: ")[0];
     assert!(line.contains("(503 SERVICE_UNAVAILABLE)"), "{line}");
     assert!(line.contains("; next attempt in 0."), "{line}");
+}
+
+#[test]
+fn a_warning_of_the_service_is_shown() {
+    let service = MockServer::start(Current);
+    for (args, warnings) in [
+        ("--no-wait", 1),
+        ("--interval 0.01 --json", 1),
+        ("--no-wait --receipt r", 1),
+        ("--no-wait -q", 0),
+        ("--no-wait --model essence-2", 0),
+    ] {
+        let folder = TempDir::new();
+        let mut command = with_mock(&format!("create --prompt x {args}"), &service);
+        command.current_dir(&folder.0);
+        let ended = run(command);
+        let lines = ended.lines("warning: MODEL_DEFAULT_DEPRECATED: ");
+        assert_eq!(lines.len(), warnings, "{args}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_resumed_download_begins_with_what_is_there_and_shows_no_false_speed() {
+    let service = MockServer::start(Settings {
+        generation_time: Some(ms(1)),
+        storage: StorageSettings {
+            file: Arc::new(vec![7; 12 << 20]),
+            breaks_after: Some(3 << 20),
+            ..Default::default()
+        },
+        ..Current.into()
+    });
+    let create = "create --prompt x --model essence-2 --interval 0.01";
+    assert_eq!(run(with_mock(create, &service)).code, Some(0));
+    let folder = TempDir::new();
+    let path = folder.path("a.imx").display().to_string();
+    let mut command = with_mock(&format!("download A01XMB7113 {path}"), &service);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let part = folder.path("a.imx.part");
+    until(|| fs::metadata(&part).is_ok_and(|part| part.len() >= 3 << 20));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    service.storage().change(|storage| {
+        storage.breaks_after = None;
+        storage.pause = ms(5);
+    });
+    let Some(screen) = on_terminal(&format!("download A01XMB7113 {path}"), &service, &[]) else {
+        return;
+    };
+    // No frame is empty, or without a message.
+    let frames: Vec<_> = screen.split('\r').collect();
+    assert!(frames[0].starts_with("downloading ["), "{screen}");
+    assert!(frames[0].contains(" MiB of 12.00 MiB, 0 B/s"), "{screen}");
+    // Not more than 64 KiB in 5 ms, which is 12.5 MiB/s, and what a buffer may add.
+    for frame in frames.iter().filter(|frame| frame.contains("MiB/s")) {
+        let speed = frame.split(", ").nth(1).unwrap();
+        let number: f64 = speed.split(' ').next().unwrap().parse().unwrap();
+        assert!(number < 100.0, "{frame}");
+    }
+    assert!(!screen.contains("GiB/s"), "{screen}");
+    // The bar is gone before the result is there.
+    assert!(
+        screen.ends_with(&format!("\u{1b}[2K{path}\r\n")),
+        "{screen}"
+    );
 }
 
 #[test]

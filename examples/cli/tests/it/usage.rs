@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use crate::harness::{
-    SECRET, Server, TempDir, TempFile, accepted, gateway, replies, service_error,
-};
-use crate::{Ended, program, run, run_in, with_url};
+use crate::harness::service_error;
+use crate::harness::{SECRET, Server, TempDir, TempFile, accepted, gateway, ms, replies};
+use crate::mock_server::{self, ApiVersion::Current, MockServer, Settings};
+use crate::{Ended, PROGRAM, program, run, run_in, with_mock, with_url, without_variables};
 
 #[test]
 fn bad_input_is_one_line_and_nothing_is_sent() {
@@ -42,6 +42,10 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
             "cannot be used multiple times",
         ),
         ("create --prompt x --field a", "not NAME=JSON"),
+        (
+            "create --prompt x --field =1",
+            "there is no name before the =",
+        ),
         (
             "create --prompt x --field a=b",
             "a text needs double quotes",
@@ -101,6 +105,11 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
             "the following required arguments were not provided: <ID>",
         ),
         ("mock --version 2024", "possible values: 2025, current"),
+        ("mock --port 0", "0 is not in 1..=65535"),
+        ("mock --file-size 1000000001", "is not in"),
+        ("mock --plan gold", "possible values: free, pro"),
+        ("mock --base-url http://a", "a URL and a secret of its own"),
+        ("mock --secret-file empty", "a URL and a secret of its own"),
         ("call FETCH /v1/me", "not GET, POST or DELETE"),
         ("call GET v1/me", "call: "),
         ("call POST /v1/webhooks {", "not JSON: "),
@@ -186,17 +195,40 @@ fn what_a_receipt_says_of_a_bill_matters_more_than_a_missing_secret() {
     }
 }
 
+/// Most likely that of a variable which is not set.
 #[test]
-fn an_empty_argument_is_no_prompt_and_no_id() {
+fn an_empty_argument_is_refused() {
     for (args, says) in [
         ("create --prompt", "it is empty"),
-        ("status", "an id is not empty"),
+        ("create --prompt x --image", "it is empty"),
+        ("create --prompt x --model", "it is empty"),
+        ("create --prompt x --aspect-ratio", "it is empty"),
+        ("create --prompt x --framing", "it is empty"),
+        ("create --prompt x --key", "it is empty"),
+        ("create --prompt x --download", "it is empty"),
+        ("create --prompt x --base-url", "it is empty"),
+        ("create --prompt x --field", "not NAME=JSON"),
+        ("wait A1 --model", "it is empty"),
+        ("download A1", "it is empty"),
+        ("download A1 a --model", "it is empty"),
+        ("status", "it is empty"),
     ] {
-        let mut command = with_url(args, "http://127.0.0.1:1");
-        command.arg("");
+        for empty in ["", " "] {
+            let mut command = with_url(args, "http://127.0.0.1:1");
+            command.arg(empty);
+            let ended = run(command);
+            assert!(
+                ended.code == Some(2) && ended.stderr.contains(says),
+                "{args}: {ended:?}"
+            );
+        }
+    }
+    for option in ["--receipt", "--secret-file"] {
+        let mut command = with_url("create --prompt x", "http://127.0.0.1:1");
+        command.args([option, ""]);
         let ended = run(command);
         assert!(
-            ended.code == Some(2) && ended.stderr.contains(says),
+            ended.code == Some(2) && ended.stderr.contains("a value is required for"),
             "{ended:?}"
         );
     }
@@ -297,7 +329,79 @@ fn the_help_lists_the_exit_codes_and_every_default() {
         let options = help
             .split("\n")
             .filter(|line| line.starts_with("      --") || line.starts_with("  [PATH]"));
+        // And -q, but not -h.
         let defaults = help.matches("[default:").count();
         assert_eq!(defaults, options.count() + 1, "{help}");
     }
+}
+
+/// Each help text, by its command.
+fn helps() -> Vec<(&'static str, String)> {
+    let commands = ["", "create", "status", "wait", "download", "call", "mock"];
+    let help = |command| run(program(&format!("{command} --help"))).stdout;
+    commands.map(|command| (command, help(command))).into()
+}
+
+#[test]
+fn a_help_text_fits_a_terminal_and_breaks_no_line_early() {
+    for (command, help) in helps() {
+        for line in help.lines() {
+            assert!(line.chars().count() <= 100, "{command}: {line}");
+        }
+        let lines: Vec<_> = help.lines().collect();
+        for pair in lines.windows(2) {
+            // The next word would have had its place, in a paragraph.
+            let word = pair[1].split(' ').next().unwrap_or_default();
+            let is_early = pair[0].len() + 1 + word.len() <= 98;
+            let is_text = |line: &str| line.starts_with(|c: char| c.is_alphabetic());
+            let is_paragraph = is_text(pair[0]) && is_text(pair[1]) && !pair[0].ends_with(':');
+            assert!(!(is_paragraph && is_early), "{command}: {pair:?}");
+        }
+        let names_service = help.contains("--base-url") || help.contains("--secret-file");
+        assert_eq!(names_service, command != "mock", "{help}");
+        let names_variables =
+            help.contains("$BITHUMAN_API_BASE") && help.contains("$BITHUMAN_API_URL");
+        assert_eq!(names_variables, command != "mock", "{help}");
+    }
+}
+
+/// The examples of a help text. One that continues after a backslash is one line.
+pub fn examples(help: &str) -> Vec<String> {
+    let help = help.replace(" \\\n", " ");
+    let lines = help.lines().map(str::trim_start);
+    let examples = lines.filter(|line| line.starts_with("bithuman-agent "));
+    examples.map(String::from).collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn each_example_of_a_help_text_works() {
+    let service = MockServer::start(Settings {
+        generation_time: Some(ms(1)),
+        ..Current.into()
+    });
+    let folder = TempDir::new();
+    fs::write(folder.path("prompt.txt"), "You are a gardener.").unwrap();
+    fs::write(folder.path("portrait.jpg"), "abc").unwrap();
+    fs::create_dir(folder.path("models")).unwrap();
+    let first = "create --prompt x --model essence-2 --interval 0.01";
+    assert_eq!(run(with_mock(first, &service)).code, Some(0));
+    let mut found = 0;
+    for (command, help) in helps() {
+        // Those of mock run for ever.
+        for line in examples(&help).iter().filter(|_| command != "mock") {
+            found += 1;
+            // What follows on the line, after blanks, says what it does.
+            let line = line.split("   ").next().unwrap();
+            let line = line.replace("A91XMB7113", "A01XMB7113");
+            let line = line.replacen("bithuman-agent", &format!("'{PROGRAM}'"), 1);
+            let mut shell = without_variables(Command::new("sh"));
+            shell.env("BITHUMAN_API_BASE", service.base_url());
+            shell.env("BITHUMAN_API_SECRET", mock_server::SECRET);
+            shell.args(["-c", &line]).current_dir(&folder.0);
+            let ended = run(shell);
+            assert_eq!(ended.code, Some(0), "{line}: {ended:?}");
+        }
+    }
+    assert!(found > 10, "{found}");
 }
