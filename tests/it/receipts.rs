@@ -428,6 +428,7 @@ fn the_key_is_written_down_first() {
     desk.api(true).generate_once(desk.path(), &request).unwrap();
     let line: Value = serde_json::from_str(seen.lock().unwrap().trim_end()).unwrap();
     let sending = &line["sending"];
+    assert_eq!(sending["format"], 1);
     assert_eq!(sending["key"], desk.keys()[0]);
     assert_eq!(
         (&sending["date"], &sending["base_url"]),
@@ -482,8 +483,8 @@ fn a_path_that_cannot_be_a_receipt_is_refused() {
         ),
         (
             path("foreign"),
-            "is another program's file",
-            "Receipt Unknown",
+            "is not a receipt; nothing was sent",
+            "Receipt NotBilled",
         ),
         (
             path("newer"),
@@ -819,7 +820,8 @@ fn the_line_that_an_error_shows_completes_the_receipt() {
         desk.write(lines);
         let text = desk.ensure(false).unwrap_err().to_string();
         let (_, rest) = text.split_once("add the line ").unwrap();
-        let (line, _) = rest.split_once(" to the receipt").unwrap();
+        let (line, _) = rest.split_once("}}").unwrap();
+        let line = format!("{line}}}}}");
         let line = line.replace("\"ID\"", &format!("\"{ID}\""));
         let mut file = File::options().append(true).open(desk.path()).unwrap();
         file.write_all(line.as_bytes()).unwrap();
@@ -983,8 +985,14 @@ fn another_programs_file_is_refused_at_once_though_it_is_locked() {
     fs::write(desk.path(), "[package]\n").unwrap();
     let _held = desk.hold();
     let result = desk.ensure(true);
-    assert_eq!(told(&result), "Receipt Unknown", "{result:?}");
+    assert_eq!(told(&result), "Receipt NotBilled", "{result:?}");
     assert!(desk.api(true).generate_once(desk.path(), &small()).is_err());
+    // Nor does bad input make it a receipt.
+    let error = desk
+        .api(true)
+        .generate_once(desk.path(), &small().image(Media::file("missing.jpg")))
+        .unwrap_err();
+    assert_eq!(error.billing(), Billing::NotBilled, "{error}");
     assert_eq!(desk.sent(), "");
 }
 
@@ -1101,6 +1109,26 @@ fn a_model_that_is_waited_for_does_not_end_the_receipt() {
             assert_eq!(says_it, after == ", failed K", "{error}");
         }
     }
+}
+
+#[test]
+fn only_after_the_agent_is_created_a_poll_waits_for_the_interval() {
+    for (before, sleeps) in [("", vec![secs(5)]), ("sending K, accepted K", Vec::new())] {
+        let desk = Desk::new();
+        desk.write(before);
+        desk.ensure(false).unwrap();
+        assert_eq!(desk.server.clock.sleeps(), sleeps);
+    }
+}
+
+#[test]
+fn a_field_of_4_kib_is_kept_and_a_longer_one_is_not() {
+    let desk = Desk::new();
+    let long = json!({"agent_id": ID, "a": "x".repeat(4094), "b": "x".repeat(4095)});
+    desk.set(|state| state.posts = [Some(Reply::json(200, long))].into());
+    assert_eq!(desk.once(true).unwrap().extra.len(), 2);
+    let names: Vec<_> = desk.once(true).unwrap().extra.into_iter().collect();
+    assert_eq!(names, [("a".into(), "x".repeat(4094).into())]);
 }
 
 /// Git may check a prompt out with other line ends.

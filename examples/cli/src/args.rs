@@ -145,7 +145,7 @@ pub struct Create {
     pub key: Option<String>,
     /// Print the id as soon as the service accepted the request
     /// [default: wait until the agent is ready]
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["interval", "timeout"])]
     pub no_wait: bool,
     /// Download the model file of the ready agent to this path, too. What is there is replaced, but
     /// not a file that is newer than the --receipt [default: no download]

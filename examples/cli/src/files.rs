@@ -22,11 +22,12 @@ fn is_locked(file: File) -> bool {
     matches!(file.try_lock(), Err(TryLockError::WouldBlock))
 }
 
-/// Returns the file that the library locks while it downloads to this path.
-pub fn lock_of_download(path: &Path) -> PathBuf {
+/// Returns the path of what the library keeps beside a download, at the end of links. It locks
+/// `.part.json`.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let path = fs::canonicalize(path).unwrap_or(path.into());
     let mut name = OsString::from(path);
-    name.push(".part.json");
+    name.push(suffix);
     name.into()
 }
 

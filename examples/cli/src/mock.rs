@@ -12,7 +12,8 @@ use bithuman::serde_json::json;
 use mock_server::{ApiVersion, ErrorShape, MockServer, SECRET, Settings, StorageSettings};
 
 use crate::args::{Common, Mock};
-use crate::output::{self, Failure};
+use crate::failure::Failure;
+use crate::output;
 use crate::progress::clean;
 
 /// Runs the mock server until the process ends.

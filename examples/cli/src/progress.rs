@@ -9,6 +9,8 @@ use bithuman::serde_json::{Map, Value, json};
 use bithuman::{Agent, Event, Status};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::wording::in_words;
+
 /// An upload below this is over before it could be seen.
 const SMALLEST_UPLOAD: u64 = 64 * 1024;
 
@@ -47,6 +49,8 @@ struct Shown {
     template: &'static str,
     line: String,
     at: Instant,
+    /// So much of a file is there.
+    received: u64,
 }
 
 impl Progress {
@@ -63,6 +67,7 @@ impl Progress {
             template: "",
             line: String::new(),
             at: Instant::now(),
+            received: 0,
         });
         Progress { mode, shown }
     }
@@ -105,6 +110,7 @@ impl Progress {
             Event::Polled { agent } if agent.is_finished() => {}
             Event::Polled { agent } => self.waiting(agent),
             Event::Downloading { received, total } => {
+                self.shown().received = *received;
                 self.bytes("downloading", *received, *total);
             }
             Event::Retrying { reason, .. }
@@ -115,10 +121,16 @@ impl Progress {
             }
             Event::Retrying { delay, reason, .. } => {
                 let seconds = delay.as_secs_f64();
+                let reason = in_words(reason);
                 self.note(&format!("{reason}; next attempt in {seconds:.1} s"));
             }
             _ => {}
         }
+    }
+
+    /// How much of a file the last download had, in bytes.
+    pub fn received(&self) -> u64 {
+        self.shown().received
     }
 
     fn shown(&self) -> MutexGuard<'_, Shown> {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use bithuman::serde_json::json;
 
-use crate::harness::{ID, Server, TempDir, TempFile, accepted, agent, ms, replies, stalls};
+use crate::harness::{ID, Server, TempDir, TempFile, accepted, agent, ms, replies};
+use crate::harness::{service_error, stalls};
 use crate::mock_server::{self, ApiVersion::Current, MockServer, Settings, StorageSettings};
 use crate::{Ended, PROGRAM, program, run, until, with_mock, with_url, without_variables};
 
@@ -40,6 +41,16 @@ fn an_upload_is_shown_in_tenths() {
     assert_eq!(lines.first(), Some(&"0% of 0.7 MiB"), "{ended:?}");
     assert_eq!(lines.last(), Some(&"100% of 0.7 MiB"), "{ended:?}");
     assert!(lines.len() <= 11, "{ended:?}");
+}
+
+#[test]
+fn a_retry_is_a_line_that_says_why() {
+    let busy = service_error(503, "SERVICE_UNAVAILABLE");
+    let server = Server::new(replies([busy.close(), accepted().close()]));
+    let ended = run(with_url("create --prompt x --no-wait", &server.url));
+    let line = ended.lines("create: ")[0];
+    assert!(line.contains("(503 SERVICE_UNAVAILABLE)"), "{line}");
+    assert!(line.contains("; next attempt in 0."), "{line}");
 }
 
 #[test]
@@ -197,23 +208,28 @@ fn what_a_service_says_cannot_play_tricks_on_a_terminal() {
 }
 
 #[test]
-fn a_pipe_that_closes_early_is_no_panic_and_does_not_end_what_is_paid() {
+fn a_pipe_that_closes_early_is_no_panic_and_does_not_lose_what_is_paid() {
     let service = MockServer::start(Current);
-    for closes_stderr in [false, true] {
-        let (reader, writer) = pipe().unwrap();
-        drop(reader);
-        let mut command = with_mock(CREATE, &service);
-        if closes_stderr {
-            command.stderr(writer.try_clone().unwrap());
-        }
-        let ended = Ended::new(command.stdout(writer).output().unwrap());
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-    }
-    let ready = run(with_mock("status A02XMB7113", &service));
-    assert_eq!(ready.stdout, "ready\n");
-    // The help, too.
     let (reader, writer) = pipe().unwrap();
     drop(reader);
+    for args in ["--interval 0.01", "--no-wait"] {
+        let mut command = with_mock(&format!("create --prompt x -q {args}"), &service);
+        let ended = Ended::new(
+            command
+                .stdout(writer.try_clone().unwrap())
+                .output()
+                .unwrap(),
+        );
+        let id = ended.lines("agent: ");
+        assert_eq!((ended.code, id.len()), (Some(0), 1), "{ended:?}");
+    }
+    let mut command = with_mock(CREATE, &service);
+    command.stdout(writer.try_clone().unwrap());
+    command.stderr(writer.try_clone().unwrap());
+    assert_eq!(Ended::new(command.output().unwrap()).code, Some(0));
+    let ready = run(with_mock("status A03XMB7113", &service));
+    assert_eq!(ready.stdout, "ready\n");
+    // The help, too.
     let ended = Ended::new(program("--help").stdout(writer).output().unwrap());
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
 }
@@ -222,11 +238,26 @@ fn a_pipe_that_closes_early_is_no_panic_and_does_not_end_what_is_paid() {
 #[test]
 fn a_result_that_cannot_be_written_is_on_stderr() {
     let service = MockServer::start(Current);
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let mut command = with_mock(CREATE, &service);
-    let ended = Ended::new(command.stdout(full).output().unwrap());
-    assert_eq!(ended.code, Some(75), "{ended:?}");
-    let line = ended.lines("error: ")[0];
-    assert!(line.contains("No space left on device"), "{line}");
-    assert!(line.ends_with("the result is: A01XMB7113"), "{line}");
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for args in [CREATE, "create --prompt x --no-wait"] {
+        let mut command = with_mock(args, &service);
+        let ended = Ended::new(command.stdout(full()).output().unwrap());
+        assert_eq!(ended.code, Some(75), "{ended:?}");
+        let id = ended.lines("agent: ")[0];
+        let line = ended.lines("error: ")[0];
+        assert!(line.contains("No space left on device"), "{line}");
+        let more = "exists and is paid for: creating another is billed again";
+        assert!(line.ends_with(&format!("agent {id} {more}")), "{line}");
+        assert_eq!(
+            ended.lines("to resume: "),
+            [format!("bithuman-agent wait {id}")]
+        );
+    }
+    let mut command = with_mock("status A01XMB7113", &service);
+    let ended = Ended::new(command.stdout(full()).output().unwrap());
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.lines("error: ")[0].ends_with("the result is: ready"),
+        "{ended:?}"
+    );
 }

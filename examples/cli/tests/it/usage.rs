@@ -4,15 +4,17 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use crate::harness::{SECRET, Server, TempDir, TempFile, accepted, ms, replies};
+use crate::harness::service_error;
+use crate::harness::{SECRET, Server, TempDir, TempFile, accepted, gateway, ms, replies};
 use crate::mock_server::{self, ApiVersion::Current, MockServer, Settings};
-use crate::{Ended, PROGRAM, program, run, with_mock, with_url, without_variables};
+use crate::{Ended, PROGRAM, program, run, run_in, with_mock, with_url, without_variables};
 
 #[test]
 fn bad_input_is_one_line_and_nothing_is_sent() {
     let server = Server::new(replies([accepted().close()]));
     let folder = TempDir::new();
     fs::write(folder.path("empty"), "\n").unwrap();
+    fs::write(folder.path("quoted"), "'ab'").unwrap();
     fs::create_dir(folder.path("folder")).unwrap();
     let folder_receipt = "create --prompt x --receipt folder";
     for (args, says) in [
@@ -48,14 +50,41 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
             "create --prompt x --field a=b",
             "a text needs double quotes",
         ),
-        ("create --prompt x --field prompt=1", "prompt"),
+        (
+            "create --prompt x --field prompt=1",
+            "--field prompt: use --prompt",
+        ),
+        (
+            "create --prompt x --field aspect_ratio=1",
+            "use --aspect-ratio",
+        ),
+        ("create --prompt x --field agent_id=1", "new agents only"),
+        (
+            "create --image ftp://a.example/b",
+            "image: a media URL begins with http:// or https://",
+        ),
+        (
+            "create --image http://localhost:1/a.jpg --base-url https://a.example",
+            "give the path of a file",
+        ),
+        (
+            "status A1 --base-url https://a.example/v1",
+            "--base-url ends in /v1",
+        ),
         (
             "create --prompt x --key \u{e4}",
             "an idempotency key is 1 to 255 visible ASCII characters",
         ),
         ("create --prompt x --interval 0", "not a time above 0"),
         ("create --prompt x --timeout soon", "not a time above 0"),
-        ("create --prompt x --base-url http://example.com", "http"),
+        (
+            "create --prompt x --base-url http://example.com",
+            "the secret: use https",
+        ),
+        (
+            "status A1 -q --secret-file quoted",
+            "--secret-file: the secret has a quote",
+        ),
         (
             "create --prompt x --secret-file absent",
             "secret file absent: No such file",
@@ -86,15 +115,27 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
         ("call POST /v1/webhooks {", "not JSON: "),
         (
             "call POST /v1/agent/generate {}",
-            "to create an agent, use generate",
+            "to create an agent, use bithuman-agent create",
         ),
         ("download A1 folder", "not a regular file"),
         ("download A1 absent/a.imx", "its folder does not exist"),
         ("create --prompt x --download folder", "not a regular file"),
+        (
+            "create --prompt x --receipt a --download ./a",
+            "--download ./a: this is the receipt",
+        ),
         ("create --prompt x --download a/", "not the path of a file"),
         (
             "create --prompt x --no-wait --download a",
             "cannot be used with",
+        ),
+        (
+            "create --prompt x --no-wait --timeout 1",
+            "cannot be used with '--timeout <TIME>'",
+        ),
+        (
+            "create --prompt x --no-wait --interval 1",
+            "cannot be used with '--interval <TIME>'",
         ),
         ("frobnicate", "unrecognized subcommand 'frobnicate'"),
     ] {
@@ -111,12 +152,9 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
             if json.is_empty() {
                 assert_eq!(ended.stdout, "", "{args}");
             } else {
-                assert_eq!(ended.json()["exit_code"], 2, "{args}");
-                let message = ended.json()["error"]["message"].to_string();
-                assert!(
-                    message.contains(&says.replace('"', "\\\"")),
-                    "{args}: {message}"
-                );
+                let is_receipt = args == folder_receipt;
+                let kind = if is_receipt { "Receipt" } else { "Usage" };
+                assert_eq!(ended.failure()["kind"], kind, "{args}");
             }
         }
     }
@@ -125,13 +163,35 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
 
 #[test]
 fn a_missing_secret_is_said_before_anything_else() {
-    for secret in [None, Some(" ")] {
-        let mut command = program("create --prompt x");
-        command.envs(secret.map(|secret| ("BITHUMAN_API_SECRET", secret)));
-        let ended = run(command);
-        let line = "no API secret: set BITHUMAN_API_SECRET, or use --secret-file";
-        assert_eq!((ended.code, ended.lines("error: ")), (Some(2), vec![line]));
-        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    let folder = TempDir::new();
+    for args in [
+        "create --prompt x",
+        "create --prompt x --receipt a.receipt",
+        "status A1",
+    ] {
+        for secret in [None, Some(" ")] {
+            let mut command = program(&format!("{args} --json"));
+            command.envs(secret.map(|secret| ("BITHUMAN_API_SECRET", secret)));
+            let ended = run_in(&folder, command);
+            let line = "no API secret: set BITHUMAN_API_SECRET, or use --secret-file";
+            assert_eq!((ended.code, ended.lines("error: ")), (Some(77), vec![line]));
+            assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+            assert_eq!(ended.failure()["kind"], "NoSecret");
+        }
+    }
+}
+
+#[test]
+fn what_a_receipt_says_of_a_bill_matters_more_than_a_missing_secret() {
+    for (code, reply) in [(3, gateway(502)), (75, accepted())] {
+        let folder = TempDir::new();
+        let args = "create --prompt x --receipt a.receipt --json";
+        let server = Server::new(replies([reply.close()]));
+        run_in(&folder, with_url(&format!("{args} --no-wait"), &server.url));
+        let mut command = with_url(args, &server.url);
+        let ended = run_in(&folder, command.env_remove("BITHUMAN_API_SECRET"));
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        ended.failure();
     }
 }
 
@@ -185,6 +245,44 @@ fn a_prompt_comes_from_stdin() {
     drop(stdin);
     assert!(child.wait().unwrap().success());
     assert_eq!(server.requests()[0].json()["prompt"], "Two\nlines.");
+}
+
+/// After hours and a bill it would be too late.
+#[test]
+fn a_download_that_cannot_be_written_is_found_before_anything_is_sent() {
+    let server = Server::new(replies([accepted().close()]));
+    let folder = TempDir::new();
+    fs::create_dir(folder.path("a.part")).unwrap();
+    fs::create_dir(folder.path("b.part.json")).unwrap();
+    let long = "x".repeat(250);
+    let mut paths = vec!["a", "b", &long];
+    if cfg!(target_os = "linux") {
+        paths.extend(["/proc/a.imx", "/dev/full"]);
+    }
+    for path in paths {
+        let args = format!("create --prompt x --download {path} --json");
+        let ended = run_in(&folder, with_url(&args, &server.url));
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.failure()["error"].as_str().unwrap().contains(path));
+        let said = ["cannot be written: ", "not a regular file"];
+        let line = ended.lines("error: ")[0];
+        assert!(said.iter().any(|what| line.contains(what)), "{line}");
+    }
+    assert_eq!(server.connections(), 0);
+    assert_eq!(folder.names(), ["a.part", "b.part.json"]);
+}
+
+#[test]
+fn what_an_earlier_download_left_is_not_touched_by_the_check() {
+    let folder = TempDir::new();
+    fs::write(folder.path("a.part.json"), "{}").unwrap();
+    let server = Server::new(replies([service_error(401, "UNAUTHORIZED").close()]));
+    for path in ["a", "b"] {
+        let args = format!("create --prompt x --download {path}");
+        run_in(&folder, with_url(&args, &server.url));
+    }
+    assert_eq!(folder.names(), ["a.part.json"]);
+    assert_eq!(fs::read(folder.path("a.part.json")).unwrap(), b"{}");
 }
 
 #[cfg(unix)]
