@@ -257,11 +257,11 @@ Examples:
   bithuman-agent call DELETE /v1/agent/A91XMB7113    Deletes an agent";
 
 const MOCK_HELP: &str = "\
-It prints BITHUMAN_API_BASE=... BITHUMAN_API_SECRET=... and runs until Ctrl-C. In another terminal, export \
-that line and run any program. Each request is logged to stderr.
+It prints BITHUMAN_API_BASE=... BITHUMAN_API_SECRET=... and runs until Ctrl-C. In another \
+terminal, export that line and run any program. Each request is logged to stderr.
 
-A prompt that contains the code of an error in brackets, such as [IMAGE_FACE_UNSUITABLE], [INTERNAL_ERROR] \
-or [SERVICE_UNAVAILABLE], is refused with that error (current API).
+A prompt that contains the code of an error in brackets, such as [IMAGE_FACE_UNSUITABLE], \
+[INTERNAL_ERROR] or [SERVICE_UNAVAILABLE], is refused with that error (current API).
 
 Not simulated: webhooks, the showcase, and what a media file shows. Agents are gone when it ends.
 
