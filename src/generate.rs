@@ -2,7 +2,7 @@
 
 mod submission;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
@@ -35,8 +35,8 @@ const PATH: &str = "/v1/agent/generate";
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct GenerateRequest {
-    fields: BTreeMap<String, Field>,
-    others: BTreeMap<String, Field>,
+    fields: Vec<(String, Field)>,
+    others: Vec<(String, Field)>,
     idempotency_key: Option<String>,
 }
 
@@ -111,7 +111,7 @@ impl GenerateRequest {
     /// Sets a field that has no setter, such as one that the service has added since. A field that
     /// has a setter is refused by the call that sends it. Default: none.
     pub fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.others.insert(name.into(), Field::Json(value.into()));
+        insert(&mut self.others, name.into(), Field::Json(value.into()));
         self
     }
 
@@ -120,7 +120,7 @@ impl GenerateRequest {
     }
 
     fn set(mut self, name: &'static str, field: Field) -> Self {
-        self.fields.insert(name.into(), field);
+        insert(&mut self.fields, name.into(), field);
         self
     }
 
@@ -134,15 +134,16 @@ impl GenerateRequest {
     }
 
     fn own_agent_id(&self) -> Option<&str> {
-        match self.fields.get("agent_id") {
-            Some(Field::Json(Value::String(id))) => Some(id),
+        let (_, field) = self.fields.iter().find(|(name, _)| name == "agent_id")?;
+        match field {
+            Field::Json(Value::String(id)) => Some(id),
             _ => None,
         }
     }
 
     /// Opens what is to be sent, or says why it cannot be sent.
     fn body(&self, service_is_local: bool) -> Result<Body> {
-        for name in self.others.keys() {
+        for (name, _) in &self.others {
             if SETTERS.split(' ').any(|setter| setter == name) {
                 let what = format!("field(\"{name}\", ..) has a setter of that name: use it");
                 return Err(Error::invalid(what));
@@ -423,6 +424,14 @@ impl Api {
             extra: generation.extra.clone(),
         });
     }
+}
+
+/// Sets a field, among the others in the order of their names: whatever was set first, the bytes are
+/// the same.
+fn insert(fields: &mut Vec<(String, Field)>, name: String, field: Field) {
+    fields.retain(|(known, _)| *known != name);
+    let at = fields.partition_point(|(known, _)| *known < name);
+    fields.insert(at, (name, field));
 }
 
 pub(crate) fn check_key(key: &str) -> Result<&str> {
