@@ -273,6 +273,11 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 #![cfg_attr(not(test), deny(clippy::panic, clippy::todo, clippy::unreachable))]
 
+// The code of the README is compiled as that of the docs is.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 #[cfg(all(feature = "_tls", not(any(feature = "rustls", feature = "native-tls"))))]
 compile_error!("the feature _tls is not for use: choose rustls, platform-verifier or native-tls");
 
