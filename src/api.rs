@@ -112,7 +112,7 @@ impl Api {
     /// return [`ShutDown`](crate::ErrorKind::ShutDown).
     ///
     /// A sleep or a request in flight ends within 100 ms. A DNS lookup and a connection being made
-    /// end with their own time: see [Threads](crate#threads). On Windows a request in flight ends
+    /// end with their own time: see [Threads](crate::_docs::waiting#threads). On Windows a request in flight ends
     /// with its own timeout. The error has what is known by then: the agent id, the idempotency
     /// key, and whether anything was [billed](Error::billing).
     ///
@@ -217,7 +217,7 @@ impl ApiBuilder {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), with the name of the setter or variable,
     /// for a secret or base URL that cannot be meant, a timeout of zero, a user agent that no
     /// header can carry, PEM without a certificate, and https without a
-    /// [TLS feature](crate#features).
+    /// [TLS feature](crate::_docs::features).
     pub fn build(self) -> Result<Api> {
         let transport = self.transport()?;
         let honors_keys = self.config.honors_idempotency_keys;

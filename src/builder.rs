@@ -75,7 +75,7 @@ impl ApiBuilder {
     /// Sets how long connecting may take, the TLS handshake included.
     ///
     /// The DNS lookup and a connection to a proxy are bounded by the operating system instead: see
-    /// [Threads](crate#threads). Default: 10 s.
+    /// [Threads](crate::_docs::waiting#threads). Default: 10 s.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.config.connect_timeout = time;
         self

@@ -47,7 +47,7 @@ impl Api {
     /// - After a generation that [`ensure_agent`](Api::ensure_agent) saw fail, the next call makes
     ///   another attempt, **which is billed**, unless the caller chose the same idempotency key.
     ///
-    /// Delete the receipt to pay for another agent. See [Receipts](crate#receipts).
+    /// Delete the receipt to pay for another agent. See [Receipts](crate::_docs::receipts).
     ///
     /// # Errors
     ///

@@ -60,7 +60,7 @@ impl Wait {
 
     /// Sets the time for the whole call: for [`generate_and_wait`](Api::generate_and_wait) the
     /// upload included. A response that is awaited after a long upload can make the end late: see
-    /// [Threads](crate#threads).
+    /// [Threads](crate::_docs::waiting#threads).
     ///
     /// The last poll takes place about a second before the end. If the service asks to wait beyond
     /// the end, the call ends at once. Default: 4 h.

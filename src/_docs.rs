@@ -1,0 +1,17 @@
+//! Chapters of documentation: there is no code here.
+//!
+//! - [`errors`]: what an error means, what was billed, and how to find an agent of unknown outcome.
+//! - [`waiting`]: polling, deadlines, ending a wait, and what no timeout bounds.
+//! - [`receipts`]: paying once, however often a program runs.
+//! - [`media`]: images, videos and voices of any size.
+//! - [`downloads`]: the model file on disk, resumed and whole.
+//! - [`security`]: where the API secret goes, and where it does not.
+//! - [`features`]: TLS, proxies and targets.
+
+pub mod downloads;
+pub mod errors;
+pub mod features;
+pub mod media;
+pub mod receipts;
+pub mod security;
+pub mod waiting;
