@@ -1,6 +1,7 @@
 //! Chapters of documentation: there is no code here.
 //!
-//! - [`errors`]: what an error means, what was billed, and how to find an agent of unknown outcome.
+//! - [`errors`]: what an error means, and what was billed.
+//! - [`lost_agents`]: finding the agent of a request whose outcome is unknown.
 //! - [`waiting`]: polling, deadlines, ending a wait, and what no timeout bounds.
 //! - [`receipts`]: paying once, however often a program runs.
 //! - [`media`]: images, videos and voices of any size.
@@ -11,6 +12,7 @@
 pub mod downloads;
 pub mod errors;
 pub mod features;
+pub mod lost_agents;
 pub mod media;
 pub mod receipts;
 pub mod security;

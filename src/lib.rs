@@ -1,7 +1,7 @@
 //! A blocking client for the bitHuman agent creation service.
 //!
-//! It creates an avatar agent, waits until the agent is ready, and downloads its model file. It is for
-//! programs without an async runtime.
+//! It creates an avatar agent, waits until the agent is ready, and downloads its model file. It is
+//! for programs without an async runtime.
 //!
 //! ```no_run
 //! use bithuman::{Api, Download, GenerateRequest, Wait};
@@ -37,7 +37,7 @@
 //! | show progress | [`Api::on_event`] with an [`Event`] | |
 //! | end a call from another thread | [`Api::shutdown`] | [waiting](_docs::waiting#ending-a-wait) |
 //! | handle an error | [`Error::kind`], [`Error::billing`] | [errors and billing](_docs::errors) |
-//! | find an agent of unknown outcome | [`Api::call`] | [errors and billing](_docs::errors#looking-for-an-agent) |
+//! | find an agent of unknown outcome | [`Api::call`] | [finding a lost agent](_docs::lost_agents) |
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -20,8 +20,8 @@
 //! ```
 //!
 //! The service publishes the file some time after the agent is ready. The call waits for it. At a
-//! server without this endpoint, such as the 2025 API, the agent's [`model_url`] is fetched, whatever
-//! the model.
+//! server without this endpoint, such as the 2025 API, the agent's [`model_url`] is fetched,
+//! whatever the model.
 //!
 //! # Resuming
 //!

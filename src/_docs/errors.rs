@@ -37,44 +37,30 @@
 //! A generate request is billed once the service has accepted it, and refunded if the generation
 //! fails. Status requests, uploads and downloads are free.
 //!
-//! By itself this crate never sends a request that could bill a second agent. Every generate request
-//! carries an idempotency key, and every error has that key. A request is retried in two cases:
+//! By itself this crate never sends a request that could bill a second agent. Every generate
+//! request carries an idempotency key, and every error has that key. A request is retried in two
+//! cases:
 //!
 //! - It was not accepted, and the error is transient: no connection, a broken upload, 429, or a 503
 //!   with a code that the service publishes as "nothing was changed".
 //! - It may have been accepted, and the server [honors][honors] keys: the same bytes go out with
 //!   the same key.
 //!
-//! Everything else ends with an error whose [`Error::billing`] says what is known. Some requests of
-//! [`Api::call`] are billed too, such as adding a model to an agent. They are retried only if they
-//! were not accepted.
+//! Everything else ends with an error whose [`Error::billing`] says what is known. If that is
+//! [`Billing::Unknown`], there may be an agent whose id nobody has: see
+//! [finding a lost agent](crate::_docs::lost_agents).
 //!
-//! # Looking for an agent
+//! Some requests of [`Api::call`] are billed too, such as adding a model to an agent. They are
+//! retried only if they were not accepted.
 //!
-//! After an error with [`Billing::Unknown`] there may be an agent whose id nobody has. With the
-//! current API, look among the newest agents: its record has the prompt of the request, and it was
-//! created after the request was sent.
+//! # Reading a line
 //!
-//! ```no_run
-//! use bithuman::{Api, ErrorKind, Method, Result};
+//! `generate: the account has too few credits (402 INSUFFICIENT_BALANCE): 12 left; see
+//! https://..; add credits; not billed`
 //!
-//! /// `since` is the time of the request, in UTC: `2026-10-20T08:30:00`.
-//! fn find(api: &Api, prompt: &str, since: &str) -> Result<Option<String>> {
-//!     let newest = api.call(Method::Get, "/v1/agents?limit=100", None)?;
-//!     for summary in newest["data"].as_array().into_iter().flatten() {
-//!         let id = summary["agent_id"].as_str().or(summary["code"].as_str());
-//!         let agent = match api.status(id.unwrap_or_default()) {
-//!             Err(error) if error.kind() == ErrorKind::NotFound => continue, // deleted since
-//!             result => result?,
-//!         };
-//!         let is_older = agent.created_at.is_some_and(|time| time.as_str() < since);
-//!         if !is_older && agent.system_prompt.as_deref() == Some(prompt) {
-//!             return Ok(Some(agent.agent_id)); // call wait with it
-//!         }
-//!     }
-//!     Ok(None) // no proof: look at your account too
-//! }
-//! ```
+//! First comes the call that failed, or `config` for a setting; then the agent, if there is one,
+//! and what failed, with the HTTP status and the service's code. After a colon follows what the
+//! service said, and after semicolons what was billed and what to do. `{:?}` adds the causes.
 //!
 //! [`Api::call`]: crate::Api::call
 //! [`Billing::Unknown`]: crate::Billing::Unknown

@@ -9,9 +9,9 @@
 //! | `native-tls` | https with the system's TLS library and root certificates |
 //! | `socks-proxy` | SOCKS proxies |
 //!
-//! `native-tls` uses OpenSSL on Linux, and needs its headers to build. If `rustls` is on too, rustls
-//! is used. Without the first three features only plain http works: to localhost, or where it is
-//! [allowed](crate::ApiBuilder::allow_plain_http).
+//! `native-tls` uses OpenSSL on Linux, and needs its headers to build. If `rustls` is on too,
+//! rustls is used. Without the first three features only plain http works: to localhost, or where
+//! it is [allowed](crate::ApiBuilder::allow_plain_http).
 //!
 //! # Proxies
 //!
@@ -32,8 +32,8 @@
 //!
 //! # Small hosts
 //!
-//! The crate starts no thread, and works on a stack of 64 KiB. Media files and downloads of any size
-//! take a few MiB of memory. This profile makes a program smallest:
+//! The crate starts no thread, and works on a stack of 64 KiB. Media files and downloads of any
+//! size take a few MiB of memory. This profile makes a program smallest:
 //!
 //! ```toml
 //! [profile.release]

@@ -11,17 +11,17 @@
 //!     .model("essence-2");
 //! ```
 //!
-//! A media file is opened, checked and measured before anything is sent, then read, encoded and sent
-//! piece by piece: 100 MB take no more memory than 100 KB. If the file changes meanwhile, the call
-//! fails before its last byte is sent.
+//! A media file is opened, checked and measured before anything is sent, then read, encoded and
+//! sent piece by piece: 100 MB take no more memory than 100 KB. If the file changes meanwhile, the
+//! call fails before its last byte is sent.
 //!
 //! Whether an image or a voice is suitable is for the service to say. It fetches a URL after it has
 //! accepted the request, so a bad one ends in a failed generation, which is refunded.
 //!
 //! # Large files
 //!
-//! A body over 1 MiB is preceded by one free status request, so that a wrong secret costs no upload.
-//! If a server breaks off an upload over 1 MiB, the upload is retried once.
+//! A body over 1 MiB is preceded by one free status request, so that a wrong secret costs no
+//! upload. If a server breaks off an upload over 1 MiB, the upload is retried once.
 //!
 //! [`Api::upload`] keeps large files out of the billed request, and sends a file once for many
 //! requests:

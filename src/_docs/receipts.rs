@@ -16,16 +16,16 @@
 //! ```
 //!
 //! A receipt has the idempotency key, the base URL and a fingerprint of each field, but neither the
-//! secret nor the media. Then come the agent's id and how the generation ended: the service's record
-//! of the agent, with its prompt and its URLs, but without fields of more than 4 KiB. A receipt is
-//! for one request and one base URL: with another one, the call is an error.
+//! secret nor the media. Then come the agent's id and how the generation ended: the service's
+//! record of the agent, with its prompt and its URLs, but without fields of more than 4 KiB. A
+//! receipt is for one request and one base URL: with another one, the call is an error.
 //!
 //! # In a repository
 //!
 //! Commit the receipt of a build script once its agent is ready, and do not ignore it in git.
 //! `cargo package` leaves ignored files out and builds a copy under `target/package`. Without the
-//! receipt, every run creates and bills an agent. So does a receipt of a failed generation, in every
-//! clone. The example `build-script` of the repository sends nothing from such a copy.
+//! receipt, every run creates and bills an agent. So does a receipt of a failed generation, in
+//! every clone. The example `build-script` of the repository sends nothing from such a copy.
 //!
 //! # After a crash
 //!
@@ -52,4 +52,4 @@
 //! [`ensure_agent`]: crate::Api::ensure_agent
 //! [`generate_once`]: crate::Api::generate_once
 //! [honors]: crate::ApiBuilder::honors_idempotency_keys
-//! [look]: crate::_docs::errors#looking-for-an-agent
+//! [look]: crate::_docs::lost_agents

@@ -9,8 +9,8 @@
 //!
 //! # Errors and logs
 //!
-//! The secret is in no [`Error`], no `Debug` and no log record at `DEBUG` or above. Where the service
-//! repeats a secret of 8 characters or more in an error, it is masked. Two things remain:
+//! The secret is in no [`Error`], no `Debug` and no log record at `DEBUG` or above. Where the
+//! service repeats a secret of 8 characters or more in an error, it is masked. Two things remain:
 //!
 //! - A server that repeats the secret in one of the few response headers that ureq logs at `DEBUG`,
 //!   such as `Server`, has it logged.
@@ -25,8 +25,8 @@
 //! # Memory and disk
 //!
 //! The secret stays in memory as long as the client does, and is not erased afterwards. It is never
-//! written to disk. A [receipt] has the prompt and the URLs that the service returned, and on Unix a
-//! new one can be read by its owner alone.
+//! written to disk. A [receipt] has the prompt and the URLs that the service returned, and on Unix
+//! a new one can be read by its owner alone.
 //!
 //! # What a server can do
 //!
