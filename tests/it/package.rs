@@ -36,6 +36,31 @@ fn the_dependencies_are_those_that_the_rules_allow() {
     assert_eq!(tree(&format!("{direct} dev")), ["httpmock"]);
 }
 
+/// The targets of the links in a text that lead to files.
+fn linked_files(text: &str) -> Vec<&str> {
+    let links = text.split("](").skip(1);
+    let targets = links.filter_map(|rest| rest.split([')', '#']).next());
+    targets
+        .filter(|target| !target.is_empty() && !target.contains("://"))
+        .collect()
+}
+
+#[test]
+fn the_readme_is_short_and_what_it_links_to_is_in_the_package() {
+    let (readme, changelog) = (
+        include_str!("../../README.md"),
+        include_str!("../../CHANGELOG.md"),
+    );
+    assert!(readme.lines().count() <= 130);
+    assert!(readme.split_whitespace().count() <= 1_000);
+    let packaged = cargo("package --list --allow-dirty --package bithuman");
+    let linked = linked_files(readme);
+    assert!(linked.len() > 10, "{linked:?}");
+    for file in linked.into_iter().chain(linked_files(changelog)) {
+        assert!(packaged.lines().any(|line| line == file), "{file}");
+    }
+}
+
 #[test]
 fn few_packages_are_built_and_no_async_runtime_or_newer_rust_is_needed() {
     let built = tree("--edges normal,build");
