@@ -155,15 +155,15 @@ impl Submission {
     }
 
     fn complete_receipt(&self, path: &str, agent_id: Option<&str>) -> String {
-        let has_it = match agent_id {
-            Some(_) => "this agent",
-            None => "a new agent",
+        let (agent, with_id) = match agent_id {
+            Some(_) => ("this agent", ""),
+            None => ("a new agent", " with its id"),
         };
         let line = accepted_line(agent_id.unwrap_or("ID"), &self.key);
         let call = self.call;
         format!(
-            "if your account has {has_it}, add the line {line} to the receipt {path}, else delete \
-             that; then call {call} again"
+            "if your account has {agent}, add the line {line}{with_id} to the receipt {path}, \
+             otherwise delete the receipt; then call {call} again"
         )
     }
 
