@@ -254,8 +254,8 @@ impl<'a> Receipt<'a> {
                 }
                 Step::Unknown(why) => {
                     submission.key_is_kept = false;
-                    let error = self.error(format!("{NOT_SENT}{why}"));
-                    return Err(submission.error(error));
+                    let what = format!("{NOT_SENT}{why}");
+                    return Err(submission.error(Error::new(ErrorKind::Receipt, what)));
                 }
             }
         }

@@ -19,8 +19,7 @@ const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 
 const CALL_AGAIN: &str = "call download again";
 
-const PUBLISHED_LATER: &str =
-    "the service can take half an hour to publish it; call download again later";
+const PUBLISHED_LATER: &str = "it can take half an hour; call download again later";
 
 /// A download that is going on.
 pub(super) struct Job<'a> {

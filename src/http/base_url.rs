@@ -79,10 +79,23 @@ impl BaseUrl {
             && self.is_https
             && self.port == 443
     }
+}
 
-    /// What to say where whoever responds does not seem to be the service.
-    pub fn hint(&self) -> String {
-        format!("is the base URL {} right?", self.url)
+/// What to say where whoever responds does not seem to be the service.
+pub(super) fn hint(base_url: &str) -> String {
+    format!("is the base URL {base_url} right?")
+}
+
+/// What to say where the service rejects the secret: each API has secrets of its own.
+pub(super) fn secret_hint(base_url: &str) -> String {
+    match base_url {
+        DEFAULT_BASE_URL => {
+            format!("check it: a secret from www.bithuman.ai is for {CURRENT_BASE_URL}")
+        }
+        CURRENT_BASE_URL => {
+            format!("check it: a secret from imaginex.bithuman.ai is for {DEFAULT_BASE_URL}")
+        }
+        _ => format!("is it one for {base_url}?"),
     }
 }
 

@@ -302,7 +302,7 @@ impl Transport {
             body: text,
             is_too_long,
             broken,
-            base_url_hint: self.base.hint(),
+            base_url: self.base.url.clone(),
             secret: self.secret.clone(),
         }
     }

@@ -254,7 +254,7 @@ fn check<T>(
     let found = (error.kind(), error.billing(), error.attempts() as usize);
     assert_eq!(found, (kind, billing, attempts), "{what}: {error:?}");
     let (line, key) = (error.to_string(), error.idempotency_key().expect(what));
-    let is_unsure = line.contains("may have been accepted and billed; check");
+    let is_unsure = line.contains("may have been billed; ");
     assert_eq!(is_unsure, billing == Unknown, "{what}: {line}");
     // Where a replay would say the same, nothing advises one.
     let is_final = line.contains("for a new agent");
