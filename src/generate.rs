@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
-use crate::acceptance::{Attempt, acceptance};
+use crate::acceptance::{Outcome, acceptance};
 use crate::body::{Body, Field};
 use crate::error::{Billing, Error, ErrorKind, Result};
 use crate::http::{LARGE_BODY, Method, Request, Response};
@@ -422,11 +422,11 @@ impl Api {
         let result = match sent {
             Ok(response) => submission.parse(response).map_err(|error| error.after(1)),
             Err(error) => {
-                let attempt = Attempt {
+                let outcome = Outcome {
                     fully_sent: error.was_fully_sent(),
-                    ..Attempt::default()
+                    ..Outcome::default()
                 };
-                Err(error.billing_is(acceptance(attempt)))
+                Err(error.billing_is(acceptance(outcome)))
             }
         };
         result.map_err(|error| {

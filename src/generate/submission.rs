@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::acceptance::{Attempt, acceptance};
+use crate::acceptance::{Outcome, acceptance};
 use crate::body::Body;
 use crate::clock::Stopwatch;
 use crate::error::{Billing, Error, ErrorKind, Result};
@@ -172,7 +172,7 @@ impl Submission {
         let scanned = || json::scan_for_agent_id(&response.body);
         let named = documented.clone().or_else(scanned);
         let is_new = named.is_some() && named != self.own_agent_id;
-        let mut billing = acceptance(Attempt {
+        let mut billing = acceptance(Outcome {
             fully_sent: true,
             status: Some(response.status),
             success_is_false: fields.says_failure(),
