@@ -15,7 +15,7 @@ use crate::{json, retry, status};
 
 pub(crate) const KEY_TOO_OLD: &str = "the key is older than 23 h";
 
-/// How an error begins that says why a key in a receipt is not sent again.
+/// How an error begins that says why the request of a receipt is not retried.
 pub(crate) const NOT_SENT: &str = "not sent: ";
 
 /// A generate request that is ready to be sent, and what is known after each attempt.

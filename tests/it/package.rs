@@ -4,6 +4,8 @@ use std::process::Command;
 
 use bithuman::serde_json::{self, Value};
 
+use crate::layout::{files, sources};
+
 fn cargo(args: &str) -> String {
     let mut command = Command::new(env!("CARGO"));
     command
@@ -53,11 +55,21 @@ fn the_readme_is_short_and_what_it_links_to_is_in_the_package() {
     );
     assert!(readme.lines().count() <= 130);
     assert!(readme.split_whitespace().count() <= 1_000);
+    let is_wide = |line: &str| line.starts_with('|') && line.matches('|').count() > 4;
+    assert!(!readme.lines().any(is_wide));
     let packaged = cargo("package --list --allow-dirty --package bithuman");
     let linked = linked_files(readme);
     assert!(linked.len() > 10, "{linked:?}");
     for file in linked.into_iter().chain(linked_files(changelog)) {
         assert!(packaged.lines().any(|line| line == file), "{file}");
+    }
+    // The docs link to items alone, which rustdoc checks.
+    for (path, text) in sources().iter().chain(&files("src/_docs")) {
+        let files: Vec<_> = linked_files(text)
+            .into_iter()
+            .filter(|target| target.contains('/'))
+            .collect();
+        assert_eq!(files, [""; 0], "{path}");
     }
 }
 
