@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let request = GenerateRequest::new().prompt(prompt).model("expression-1");
         match api.generate_once(&receipt, &request) {
             Ok(generation) => {
+                eprintln!("{receipt}: agent {}", generation.agent_id);
                 started.push((receipt, request));
                 if !generation.replayed {
                     thread::sleep(Duration::from_secs_f64(seconds));
