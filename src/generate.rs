@@ -440,6 +440,7 @@ impl Api {
             agent_id: generation.agent_id.clone(),
             idempotency_key: generation.idempotency_key.clone(),
             replayed: generation.replayed,
+            extra: generation.extra.clone(),
         });
     }
 }
