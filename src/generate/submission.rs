@@ -135,7 +135,8 @@ impl Submission {
             (None, None) if is_final => "check your account for a new agent".into(),
             (None, None) => {
                 let key = &self.key;
-                match retry::is_safe(true, self.honors_keys, self.key_age()) {
+                let is_honored = retry::is_safe(true, self.honors_keys, self.key_age());
+                match is_honored && kind != ErrorKind::Rejected {
                     true => format!("retry with idempotency key {key}, which is billed once"),
                     false => format!("check your account before retrying (idempotency key {key})"),
                 }

@@ -287,6 +287,9 @@ fn what_the_server_does_decides_whether_the_request_is_sent_again() {
             assert_eq!(error.is_retryable(), is_retryable, "{what}");
             let is_final = error.to_string().contains("for a new agent");
             assert_eq!(is_final, outcome == Final, "{what}: {error}");
+            let advice = format!("retry with idempotency key {key}, which is billed once");
+            let advises_it = error.to_string().contains(&advice);
+            assert_eq!(advises_it, outcome == Unsure && honored, "{what}: {error}");
 
             // Once.
             let turns = [does.clone(), accepted().into()];
