@@ -1,5 +1,5 @@
-//! Creates an agent for each line of a file, within a rate limit, with `BITHUMAN_API_SECRET` set. Run
-//! it again after any error, or with other lines: the receipts in `receipts` remember what is paid for.
+//! Creates an agent for each line of a file, within a rate limit. Needs `BITHUMAN_API_SECRET`. Run
+//! it again after any error, or with other lines: the folder `receipts` remembers what is paid for.
 //! SECONDS are between two requests. Default: 15, since a free account may send 4 a minute.
 
 use bithuman::{Api, GenerateRequest, Wait};

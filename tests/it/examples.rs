@@ -8,7 +8,7 @@ use std::{env, fs};
 
 use bithuman::{Agent, GenerateRequest, serde_json};
 
-use crate::harness::{self, Server, TempDir, ms, reply, secs, service_error};
+use crate::harness::{self, Server, TempDir, ms, reply, secs, service_error, unless_it_hangs};
 use crate::mock_server::{ApiVersion, MockServer, SECRET, Settings};
 
 /// The program of an example. `cargo test` has built it, but not `cargo test --test it`.
@@ -110,10 +110,12 @@ fn a_blank_secret_is_none() {
 }
 
 /// The program of `batch` in a folder with these prompts.
-fn batch(service: &MockServer, folder: &TempDir, prompts: &str) -> Command {
+fn batch(service: &MockServer, folder: &TempDir, prompts: &str, seconds: &str) -> Command {
     fs::write(folder.path("prompts.txt"), prompts).unwrap();
     let mut command = with_service("batch", &service.base_url(), SECRET);
-    command.args(["prompts.txt", "0"]).current_dir(&folder.0);
+    command
+        .args(["prompts.txt", seconds])
+        .current_dir(&folder.0);
     command
 }
 
@@ -124,35 +126,29 @@ fn a_batch_run_twice_pays_once_for_each_prompt_and_says_what_failed() {
         ..ApiVersion::Current.into()
     });
     let folder = TempDir::new();
-    let first = run(&mut batch(
-        &service,
-        &folder,
-        "One.\nTwo [fail].\n\n \tThree.\r\n",
-    ));
+    let run = |prompts, seconds| run(&mut batch(&service, &folder, prompts, seconds));
+    let first = run("One.\nTwo [fail].\n\n \tThree. \r\n", "0");
     let agents = "A01XMB7113 One.\nA03XMB7113 Three.\n";
     assert_eq!((first.0, &*first.1, service.billed()), (false, agents, 3));
     let errors: Vec<_> = first.2.lines().collect();
-    assert!(
-        errors[0].starts_with("Two [fail].: ensure_agent: "),
-        "{}",
-        first.2
-    );
+    let failed = "Two [fail].: ensure_agent: ";
+    assert!(errors[0].starts_with(failed), "{errors:?}");
     let last = "error: prompts without an agent: 1; see the errors above, then run again";
     assert_eq!(errors[1..], [last]);
 
     // Lines move, and what failed is paid for again, and refunded again.
-    let second = run(&mut batch(
-        &service,
-        &folder,
-        "Four.\nThree.\nTwo [fail].\nOne.\nOne.\n",
-    ));
+    let second = run("Four.\nThree.\nTwo [fail].\nOne.\nOne.\n", "0");
     let agents = "A04XMB7113 Four.\nA03XMB7113 Three.\nA01XMB7113 One.\nA01XMB7113 One.\n";
     assert_eq!((second.0, &*second.1, service.billed()), (false, agents, 5));
     assert_eq!(service.refunded(), 2);
     // The names of receipts are those of FNV-1a on every machine.
-    let third = run(&mut batch(&service, &folder, "foobar"));
+    let third = run("foobar", "0");
     assert_eq!((third.0, &*third.2), (true, ""));
     assert!(folder.path("receipts/85944171f73967e8.receipt").exists());
+    // What is paid for costs no pause.
+    let mut last = batch(&service, &folder, "One.\nfoobar", "3600");
+    let is_success = unless_it_hangs(move || last.output().unwrap().status.success());
+    assert!(is_success);
 }
 
 /// Each is one line for people, which names what is wrong, and nothing is sent.

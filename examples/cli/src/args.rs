@@ -119,7 +119,8 @@ pub struct Create {
     #[arg(long, value_name = "FILE|URL", value_parser = media)]
     pub video: Option<Media>,
     /// Model, such as essence-2 (a real person) or expression-2 (any character)
-    /// [default: expression-1 is made; from 2026-12-26 the current API requires a model]
+    /// [default: none, which makes an expression-1 agent; the current API requires it from
+    /// 2026-12-26]
     #[arg(long, value_name = "NAME", value_parser = text)]
     pub model: Option<String>,
     /// Aspect ratio: 16:9, 9:16 or 1:1 [default: chosen by the service]
@@ -256,11 +257,11 @@ Examples:
   bithuman-agent call DELETE /v1/agent/A91XMB7113    Deletes an agent";
 
 const MOCK_HELP: &str = "\
-It prints BITHUMAN_API_BASE=... BITHUMAN_API_SECRET=... and runs until Ctrl-C. In another terminal, export \
-that line and run any program. Each request is logged to stderr.
+It prints BITHUMAN_API_BASE=... BITHUMAN_API_SECRET=... and runs until Ctrl-C. In another \
+terminal, export that line and run any program. Each request is logged to stderr.
 
-A prompt that contains the code of an error in brackets, such as [IMAGE_FACE_UNSUITABLE], [INTERNAL_ERROR] \
-or [SERVICE_UNAVAILABLE], is refused with that error (current API).
+A prompt that contains the code of an error in brackets, such as [IMAGE_FACE_UNSUITABLE], \
+[INTERNAL_ERROR] or [SERVICE_UNAVAILABLE], is refused with that error (current API).
 
 Not simulated: webhooks, the showcase, and what a media file shows. Agents are gone when it ends.
 

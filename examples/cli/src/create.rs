@@ -56,7 +56,7 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
     if let Some(path) = &create.download {
         let mut download = create.wait.to_download(started.elapsed());
         if let Some(receipt) = &create.receipt {
-            // The receipt is written before its agent is ready, and the file after that.
+            // Its last line is written when the agent is ready: an older file is of another agent.
             download = download.if_missing(!files::is_older(path, receipt));
         }
         files::note_wait(&files::beside(path, ".part.json"), path, progress);

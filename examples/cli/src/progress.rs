@@ -161,14 +161,11 @@ impl Progress {
     }
 
     fn bytes(&self, what: &'static str, done: u64, total: Option<u64>) {
-        let Some(total) = total else {
-            let line = format!("{what}, {} MiB", done / MIB / 10 * 10);
-            return self.show(BYTES_UNMEASURED, what, &line, done, 0);
-        };
-        let tenths = (done * 10).checked_div(total).unwrap_or(10);
-        let size = total as f64 / MIB as f64;
-        let line = format!("{what}, {}% of {size:.1} MiB", tenths * 10);
-        self.show(BYTES, what, &line, done, total);
+        let line = bytes_line(what, done, total);
+        match total {
+            Some(total) => self.show(BYTES, what, &line, done, total),
+            None => self.show(BYTES_UNMEASURED, what, &line, done, 0),
+        }
     }
 
     fn waiting(&self, agent: &Agent) {
@@ -217,6 +214,16 @@ impl Shown {
         self.bar.enable_steady_tick(Duration::from_millis(250));
         self.template = template;
     }
+}
+
+/// Returns the line about a transfer, which changes with each tenth of it or each 10 MiB.
+fn bytes_line(what: &str, done: u64, total: Option<u64>) -> String {
+    let Some(total) = total else {
+        return format!("{what}, {} MiB", done / MIB / 10 * 10);
+    };
+    let tenths = (done * 10).checked_div(total).unwrap_or(10);
+    let size = total as f64 / MIB as f64;
+    format!("{what}, {}% of {size:.1} MiB", tenths * 10)
 }
 
 /// Returns the warnings in a response. Where they are in it is not documented.
@@ -270,6 +277,19 @@ pub fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_transfer_is_shown_in_mib() {
+        for (done, total, line) in [
+            (0, Some(3 * MIB / 2), "up, 0% of 1.5 MiB"),
+            (MIB, Some(3 * MIB), "up, 30% of 3.0 MiB"),
+            (0, Some(0), "up, 100% of 0.0 MiB"),
+            (10 * MIB - 1, None, "up, 0 MiB"),
+            (25 * MIB, None, "up, 20 MiB"),
+        ] {
+            assert_eq!(bytes_line("up", done, total), line);
+        }
+    }
 
     #[test]
     fn the_warnings_of_a_response_are_found() {

@@ -1,15 +1,14 @@
 //! Files: what is kept, what is replaced, and who waits for whom.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::SystemTime;
 
-use crate::harness::{TempDir, ms, secs};
+use crate::harness::{TempDir, TempFile, ms, secs};
 use crate::mock_server::{
     ApiVersion, ApiVersion::Current, ApiVersion::V2025, MockServer, Settings,
 };
-use crate::{Ended, run, with_mock};
+use crate::{Ended, run, until, with_mock};
 
 const CREATE: &str = "create --prompt x --model essence-2 --interval 0.01";
 
@@ -103,16 +102,17 @@ fn a_command_that_waits_for_another_process_says_so() {
     ] {
         let file = File::create(folder.path(locked)).unwrap();
         file.lock().unwrap();
+        let log = TempFile::new("");
         let mut command = with_mock(args, &service);
         command.current_dir(&folder.0).stdout(Stdio::null());
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut lines = stderr.lines().map(Result::unwrap);
-        let line = format!("another process is using {shown}: waiting for it");
-        assert!(lines.any(|found| found == line), "{args}");
+        command.stderr(File::create(&log.0).unwrap());
+        let mut child = command.spawn().unwrap();
+        let line = format!("another process is using {shown}: waiting for it\n");
+        let count = || fs::read_to_string(&log.0).unwrap().matches(&line).count();
+        until(|| count() == 1);
         file.unlock().unwrap();
-        assert!(!lines.any(|found| found == line), "{args}");
         assert!(child.wait().unwrap().success(), "{args}");
+        assert_eq!(count(), 1, "{args}");
 
         let free = run_in(&folder, with_mock(args, &service));
         assert_eq!(free.lines("another process "), [""; 0], "{free:?}");

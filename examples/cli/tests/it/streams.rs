@@ -72,6 +72,26 @@ fn a_warning_of_the_service_is_shown() {
     }
 }
 
+/// The agent is ready at once, so that no other bar comes between the two.
+#[test]
+fn a_download_after_an_upload_has_a_bar_of_its_own() {
+    let service = MockServer::start(Settings {
+        generation_time: Some(ms(1)),
+        ..Current.into()
+    });
+    let image = TempFile::new(vec![7; 1 << 19]);
+    let folder = TempDir::new();
+    let (image, path) = (image.0.display(), folder.path("a.imx"));
+    let args = format!("--image {image} --download {}", path.display());
+    let args = format!("create --model essence-2 --interval 0.05 {args}");
+    let Some(screen) = on_terminal(&args, &service, &[]) else {
+        return;
+    };
+    for bar in ["uploading [", "downloading ["] {
+        assert!(screen.contains(bar), "{screen}");
+    }
+}
+
 #[test]
 fn a_resumed_download_begins_with_what_is_there_and_shows_no_false_speed() {
     let service = MockServer::start(Settings {
