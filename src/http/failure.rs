@@ -96,7 +96,7 @@ pub(super) fn to_error(error: ureq::Error, limits: &Limits) -> Error {
         }
         // The type of ureq's protocol errors has no name outside ureq.
         ureq::Error::Protocol(reason) if reason.to_string().contains("too many headers") => {
-            let what = format!("{peer} sent too many headers (the limit is 128, of a proxy 20)");
+            let what = format!("{peer} sent more than 128 headers (a proxy: more than 20)");
             (UnexpectedResponse, what)
         }
         ureq::Error::Protocol(_) | ureq::Error::BodyStalled => {
