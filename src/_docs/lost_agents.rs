@@ -5,7 +5,7 @@
 //!
 //! - If the error has an [`agent_id`], ask for that agent with [`Api::status`].
 //! - If the server [honors] idempotency keys, send the same request with the error's
-//!   [`idempotency_key`] within 24 h. It returns the agent, and is billed once. With a receipt, call
+//!   [`idempotency_key`] within 23 h. It returns the agent, and is billed once. With a receipt, call
 //!   [`ensure_agent`] again: it does that.
 //! - Otherwise look among the newest agents of the account. The list is part of the current API; for
 //!   the 2025 API, look at the agents on the service's site.
@@ -42,8 +42,8 @@
 //!
 //! - If there is an agent, continue with [`Api::wait`], which is free. With a receipt, add the line
 //!   that the error shows, with the agent's id for `ID`, and call again.
-//! - If there is none, the request was probably not accepted. Look once more after some minutes, since
-//!   the list may lag behind. Then create the agent again; with a receipt, delete the receipt before.
+//! - If there is none, look once more after some minutes: the service may still be working on the
+//!   request. Then create the agent again. With a receipt, delete the receipt before that.
 //!
 //! [`Api::status`]: crate::Api::status
 //! [`Api::wait`]: crate::Api::wait
