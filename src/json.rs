@@ -120,7 +120,7 @@ impl<'a> Fields<'a> {
         Some(value)
     }
 
-    /// The fields that were not removed, as many as fit.
+    /// The fields that were not removed, as many as there is room for.
     pub fn extra(self) -> Map<String, Value> {
         let mut extra = Map::new();
         let mut size = 0;

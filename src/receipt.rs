@@ -208,7 +208,7 @@ impl<'a> Receipt<'a> {
         let call = Call {
             wanted: Attempt {
                 format: FORMAT,
-                base_url: self.api.shared.transport.base().url.clone(),
+                base_url: self.api.shared.transport.base().url.to_string(),
                 key: submission.key.clone(),
                 request: body::fingerprints(request.fields(), &mut submission.body)?,
                 ..Attempt::default()

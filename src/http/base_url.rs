@@ -1,5 +1,7 @@
 //! The base URL: where the service is, and what may not go there.
 
+use std::sync::Arc;
+
 use ureq::http::Uri;
 
 use crate::{config::Setting, error::Result, url::is_loopback};
@@ -13,7 +15,7 @@ pub const CURRENT_BASE_URL: &str = "https://api.bithuman.ai";
 #[derive(Debug)]
 pub(crate) struct BaseUrl {
     /// Without a trailing slash.
-    pub url: String,
+    pub url: Arc<str>,
     /// Host and port, as they were given.
     pub authority: String,
     /// Without the brackets of an IPv6 address.
@@ -64,7 +66,7 @@ impl BaseUrl {
         }
         let host = host.trim_matches(['[', ']']);
         Ok(BaseUrl {
-            url: format!("{scheme}://{authority}{path}"),
+            url: format!("{scheme}://{authority}{path}").into(),
             is_loopback: is_loopback(host),
             host: host.into(),
             port: uri.port_u16().unwrap_or(default_port),

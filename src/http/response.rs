@@ -1,5 +1,7 @@
 //! A response: its status first, then its JSON. An error in any shape becomes one `Error`.
 
+use std::sync::Arc;
+
 use ureq::http::HeaderMap;
 
 use super::base_url::{hint, secret_hint};
@@ -16,7 +18,7 @@ pub(crate) struct Response {
     pub is_too_long: bool,
     /// Why the body broke off, if it did.
     pub(super) broken: Option<Error>,
-    pub(super) base_url: String,
+    pub(super) base_url: Arc<str>,
     pub(super) secret: Secret,
 }
 
