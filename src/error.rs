@@ -26,7 +26,7 @@ pub enum ErrorKind {
     InvalidInput,
     /// The service rejected the API secret or the account (401, 403).
     ///
-    /// Or the proxy rejected its user and password (407).
+    /// It is also the kind of a proxy that rejected its user and password (407).
     Unauthorized,
     /// The account's plan does not allow the request (403). See [`Error::help_url`].
     ///
@@ -52,7 +52,7 @@ pub enum ErrorKind {
     UnexpectedResponse,
     /// The service reports that the generation failed. See [`Error::message`].
     ///
-    /// Or that the model of [`Wait::model`](crate::Wait::model) failed.
+    /// It is also the kind of a failed model that [`Wait::model`](crate::Wait::model) names.
     GenerationFailed,
     /// [`Wait::timeout`](crate::Wait::timeout) expired.
     ///
@@ -385,8 +385,8 @@ impl Error {
 
     /// Returns the service's message.
     ///
-    /// That is the first 512 characters of a response that is not the service's, and the agent's
-    /// `error_message` for a failed generation.
+    /// For a failed generation, it is the agent's `error_message`. For a response that is not the
+    /// service's, it is the first 512 characters.
     pub fn message(&self) -> Option<&str> {
         self.0.response.message.as_deref()
     }

@@ -33,7 +33,7 @@ const PATH: &str = "/v1/agent/generate";
 ///     .model("essence-2");
 /// ```
 ///
-/// Every field of the current API, and one that this crate does not know:
+/// Every field of the current API for a new agent, and one that has no setter:
 ///
 /// ```
 /// use bithuman::{GenerateRequest, Media};
@@ -46,7 +46,7 @@ const PATH: &str = "/v1/agent/generate";
 ///     .aspect_ratio("16:9")
 ///     .framing("portrait")
 ///     .transparency(true)
-///     .field("mood", "calm")
+///     .field("language", "en")
 ///     .idempotency_key("weather-presenter-1");
 /// ```
 #[derive(Debug, Clone, Default)]

@@ -31,7 +31,7 @@ const END_PATIENCE: Duration = Duration::from_secs(5);
 impl Api {
     /// Creates an agent, **which is billed once** however often this is called.
     ///
-    /// The receipt, a small file, says what was done, whatever crashes:
+    /// The receipt, a small file, says what was done. So this holds after a crash, too:
     ///
     /// - A later call with the same request returns the agent of the receipt, with
     ///   [`replayed`](Generation::replayed) set, and sends nothing. Media files are read to compare
