@@ -64,7 +64,6 @@ pub(crate) struct Transport {
     base: BaseUrl,
     /// The service and its proxy, for errors.
     peer: Arc<str>,
-    base_url_hint: Arc<str>,
     secret: Secret,
     secret_header: HeaderValue,
     /// Why no request can be sent, if that is so.
@@ -122,7 +121,6 @@ impl Transport {
             proxy_setting: config.proxy.clone(),
             peer: peer(&base, proxy.as_ref()).into(),
             proxy,
-            base_url_hint: base.hint().into(),
             base,
             secret_header: header(&secret),
             secret,
@@ -220,7 +218,7 @@ impl Transport {
         };
         let mut builder = UreqRequest::builder()
             .method(method)
-            .uri([&self.base.url, request.path].concat())
+            .uri([&*self.base.url, request.path].concat())
             .header(&API_SECRET, &self.secret_header);
         if request.method == Method::Get {
             builder = builder.header(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -318,7 +316,7 @@ impl Transport {
             body: text,
             is_too_long,
             broken,
-            base_url_hint: self.base_url_hint.clone(),
+            base_url: self.base.url.clone(),
             secret: self.secret.clone(),
         }
     }
