@@ -14,10 +14,10 @@ const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The clients in Rust: the folder, the name, the crates that make the difference.
 const RUST: [(&str, &str, &[&str]); 4] = [
-    ("ours", "ours", &["bithuman"]),
+    ("ours", "this library", &["bithuman"]),
     (
         "bare-ureq",
-        "ureq + serde_json",
+        "ureq by hand",
         &["ureq", "serde_json", "base64"],
     ),
     ("reqwest", "reqwest::blocking", &["reqwest"]),

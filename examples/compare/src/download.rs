@@ -10,7 +10,7 @@ use std::thread;
 use crate::ROUNDS;
 use crate::Result;
 use crate::clients;
-use crate::measure::{Run, least, run};
+use crate::measure::{Run, least, most, run};
 use crate::media::{Folder, MIB};
 use crate::report::{Targets, cell};
 
@@ -121,20 +121,19 @@ pub fn compare(targets: &mut Targets) -> Result<()> {
         LEN / MIB
     );
     println!("|---|--:|--:|--:|");
-    let best = |way: usize, of: fn(&Run) -> f64| least(ways[way].2.iter().map(of));
-    let seconds: fn(&Run) -> f64 = |run| run.seconds;
-    let peak: fn(&Run) -> f64 = |run| run.peak / MIB as f64;
-    let private: fn(&Run) -> f64 = |run| run.private / MIB as f64;
+    let time = |way: usize| least(ways[way].2.iter().map(|run| run.seconds));
+    let peak = |way: usize| most(ways[way].2.iter().map(|run| run.peak / MIB as f64));
+    let private = |way: usize| most(ways[way].2.iter().map(|run| run.private / MIB as f64));
     for (n, (name, ..)) in ways.iter().enumerate() {
         let cells = [
-            cell(best(n, seconds), best(2, seconds), 3, " s"),
-            cell(best(n, peak), best(2, peak), 2, " MiB"),
-            cell(best(n, private), best(2, private), 2, " MiB"),
+            cell(time(n), time(2), 3, " s"),
+            cell(peak(n), peak(2), 2, " MiB"),
+            cell(private(n), private(2), 2, " MiB"),
         ];
         println!("| {name} |{}", cells.concat());
     }
     println!();
-    let peak = best(0, peak).unwrap_or(f64::NAN);
+    let peak = peak(0).unwrap_or(f64::NAN);
     targets.at_most("peak memory of a download in MiB", peak, 4.0);
     Ok(())
 }

@@ -9,8 +9,8 @@
 //! failed. `features` prints what each set of features takes, and `profile` where the instructions of a poll go.
 //!
 //! Each client is a program of its own, under `clients/`, and runs as a process of its own. The service is a
-//! thread of this process. Sizes and instructions do not depend on what else the machine does; of times and
-//! peaks the least of several rounds counts, in each of which all clients run in turn.
+//! thread of this process. Sizes and instructions do not depend on what else the machine does. Of several rounds,
+//! in each of which all clients run in turn, the least time counts, and the most memory.
 
 mod callgrind;
 mod clients;

@@ -99,7 +99,12 @@ fn memory(pid: u32) -> (f64, f64) {
     })
 }
 
-/// The least of several: the one that the rest of the machine disturbed least.
-pub fn least(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    values.into_iter().min_by(f64::total_cmp)
+/// The least of several times: the one that the rest of the machine disturbed least.
+pub fn least(times: impl IntoIterator<Item = f64>) -> Option<f64> {
+    times.into_iter().min_by(f64::total_cmp)
+}
+
+/// The most of several peaks.
+pub fn most(peaks: impl IntoIterator<Item = f64>) -> Option<f64> {
+    peaks.into_iter().max_by(f64::total_cmp)
 }

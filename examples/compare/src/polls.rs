@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::clients::{Client, Package};
 use crate::job::Job;
-use crate::measure::least;
+use crate::measure::most;
 use crate::media::{Folder, KIB, MIB};
 use crate::report::{Targets, cell};
 use crate::service::Service;
@@ -29,8 +29,8 @@ const SIZE: Figure = |row| row.package(|package| package.size / 1e6);
 const SMALL: Figure = |row| row.package(|package| package.small / 1e6);
 const INSTRUCTIONS: Figure = |row| Some(row.instructions?[0]);
 const BY_NAME: Figure = |row| Some(row.instructions?[1]);
-const PEAK: Figure = |row| least(row.peaks.iter().copied());
-const PRIVATE: Figure = |row| least(row.private.iter().copied());
+const PEAK: Figure = |row| most(row.peaks.iter().copied());
+const PRIVATE: Figure = |row| most(row.private.iter().copied());
 const CRATES: Figure = |row| row.package(|package| package.crates as f64);
 
 /// What it is called, how many digits it has after the point, its unit.
@@ -103,7 +103,7 @@ fn print_table(rows: &[Row]) {
     println!(
         "\nBefore each value stands its ratio to ureq by hand. Size: stripped. Instructions: what one more poll \
          takes; this library reads all that the service says, the others four fields. Peak memory: the most that \
-         is resident during {POLLS} polls, the least of {ROUNDS} rounds; private: without the pages of files, such \
+         is resident during {POLLS} polls, the most of {ROUNDS} rounds; private: without the pages of files, such \
          as the program's code. Crates: in the dependency tree, the client itself not counted.\n"
     );
 }

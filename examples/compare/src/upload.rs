@@ -8,7 +8,7 @@ use crate::ROUNDS;
 use crate::Result;
 use crate::clients;
 use crate::job::Job;
-use crate::measure::{Run, least, run};
+use crate::measure::{Run, least, most, run};
 use crate::media::{Folder, MIB, Medium, write_encoded};
 use crate::report::{Targets, cell};
 use crate::service::Service;
@@ -60,7 +60,7 @@ impl Way {
 
     /// In MiB.
     fn peak(&self) -> Option<f64> {
-        least(self.runs.iter().map(|run| run.peak / MIB as f64))
+        most(self.runs.iter().map(|run| run.peak / MIB as f64))
     }
 }
 
