@@ -217,8 +217,9 @@ pub(crate) fn scan_for_failure(text: &str) -> bool {
 
 /// The name of the field that a text begins with, and the text of its value.
 fn split_name(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let is_plain = |byte| byte >= b' ' && byte != b'\\';
     let (name, rest) = match text.strip_prefix('"')?.split_once('"')? {
-        (name, rest) if !name.contains('\\') => (name.into(), rest),
+        (name, rest) if name.bytes().all(is_plain) => (name.into(), rest),
         _ => {
             let rest = skip_value(text)?;
             (decode(text.get(..text.len() - rest.len())?)?, rest)

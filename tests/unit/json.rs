@@ -66,6 +66,7 @@ fn an_object_is_found_whatever_is_around_it_and_nothing_else_is_one() {
         (r#"{"a":1,}"#, "a"),
         (r#"{"\u0061\"":1}"#, "a\""),
         (r#"{"a":1,"\ud83d":2,"b":3}"#, r"a \ud83d b"),
+        ("{\"a\":1,\"b\t\":2,\"c\":3}", "a"),
         ("{<html>", ""),
         ("", ""),
         ("null", ""),
