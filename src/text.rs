@@ -33,6 +33,7 @@ fn is_invisible(c: char) -> bool {
 /// The first character that a person does not see in a text, or takes for a plain space.
 pub(crate) fn hidden_char(text: &str) -> Option<char> {
     text.chars()
+        .filter(|c| !c.is_ascii_graphic())
         .find(|&c| c.is_control() || is_invisible(c) || (c.is_whitespace() && c != ' '))
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 
 /// A text as one segment of a path, whatever is in it.
 pub(crate) fn path_segment(text: &str) -> String {
-    let mut segment = String::new();
+    let mut segment = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

@@ -42,7 +42,7 @@ impl Job<'_> {
             return Err(refusal(&response));
         }
         let asked = &self.download.model;
-        let (named, model) = (Agent::id_in(&data), data.text("model"));
+        let (named, model) = (Agent::id_in(data), data.text("model"));
         let is_other_model = asked.is_some() && model.is_some() && *asked != model;
         let is_other = is_other_model || named.is_some_and(|named| named != self.agent_id);
         let what = match data.text("url") {

@@ -82,7 +82,7 @@ impl Transport {
         let mut get = Request::get(url);
         get.deadline = Some(fetch.deadline);
         let limits = Limits {
-            peer: peer(target, proxy.as_ref()),
+            peer: peer(target, proxy.as_ref()).into(),
             hint: "",
             proxy,
             response: self.response_timeout,
