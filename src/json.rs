@@ -40,6 +40,8 @@ impl<'a> Fields<'a> {
     /// The object that a text begins with, and the text behind it.
     fn parse_object(text: &'a str, is_outer: bool) -> (Self, &'a str) {
         let mut object = Fields::default();
+        // A record has about 20.
+        object.fields.reserve(20);
         let mut next = text.strip_prefix('{').map(str::trim_ascii_start);
         if let Some(behind) = next.and_then(|rest| rest.strip_prefix('}')) {
             object.is_whole = true;
@@ -217,10 +219,9 @@ pub(crate) fn scan_for_failure(text: &str) -> bool {
 
 /// The name of the field that a text begins with, and the text of its value.
 fn split_name(text: &str) -> Option<(Cow<'_, str>, &str)> {
-    let is_plain = |byte| byte >= b' ' && byte != b'\\';
-    let (name, rest) = match text.strip_prefix('"')?.split_once('"')? {
-        (name, rest) if name.bytes().all(is_plain) => (name.into(), rest),
-        _ => {
+    let (name, rest) = match split_plain(text) {
+        Some((name, rest)) => (name.into(), rest),
+        None => {
             let rest = skip_value(text)?;
             (decode(text.get(..text.len() - rest.len())?)?, rest)
         }
@@ -231,9 +232,21 @@ fn split_name(text: &str) -> Option<(Cow<'_, str>, &str)> {
 
 /// The text behind the JSON value that a text begins with.
 fn skip_value(text: &str) -> Option<&str> {
+    if let Some((_, rest)) = split_plain(text) {
+        return Some(rest);
+    }
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     values.next()?.ok()?;
     text.get(values.byte_offset()..)
+}
+
+/// What is in the JSON string that a text begins with, if that has no escapes, and the text behind
+/// it. Most names and values are such strings, and a parser costs more.
+fn split_plain(text: &str) -> Option<(&str, &str)> {
+    let text = text.strip_prefix('"')?;
+    let is_end = |byte| byte == b'"' || byte == b'\\' || byte < b' ';
+    let (plain, rest) = text.split_at_checked(text.bytes().position(is_end)?)?;
+    Some((plain, rest.strip_prefix('"')?))
 }
 
 /// A JSON string as text, if it is not empty.
