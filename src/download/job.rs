@@ -36,6 +36,8 @@ pub(super) struct Job<'a> {
     fetched: u64,
     /// The time of the next event.
     next_event: Duration,
+    /// The endpoint has named a URL.
+    pub has_offer: bool,
     /// Why the last try brought no whole file.
     last_error: Option<Error>,
 }
@@ -52,6 +54,7 @@ impl<'a> Job<'a> {
             furthest: 0,
             fetched: 0,
             next_event: Duration::ZERO,
+            has_offer: false,
             last_error: None,
         }
     }
@@ -210,8 +213,9 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
+    /// Names the call and the agent. What the service says may have the signed URL in it.
     pub fn about(&self, error: Error) -> Error {
-        let error = about_agent(error, self.agent_id);
+        let error = about_agent(error, self.agent_id).without_urls();
         error.call("download").after(self.attempts)
     }
 

@@ -7,6 +7,7 @@ use crate::agent::{Agent, Status};
 use crate::error::{self, Error, ErrorKind};
 use crate::http::{Request, Response};
 use crate::status::{is_unknown, not_found, segment};
+use crate::text::excerpt;
 
 /// Where the file is. The signed URL is a credential, so this has no `Debug`.
 pub(super) struct Offer {
@@ -26,11 +27,14 @@ pub(super) fn endpoint(agent_id: &str, download: &Download) -> error::Result<Str
 
 impl Job<'_> {
     /// Asks the service where the file is.
-    pub(super) fn ask(&self, endpoint: &str) -> Result<Offer, Failure> {
+    pub(super) fn ask(&mut self, endpoint: &str) -> Result<Offer, Failure> {
         let mut request = Request::get(endpoint);
         request.deadline = Some(self.deadline);
-        let response = self.api.shared.transport.send(request)?;
-        if response.status == 404 && response.code().is_none() {
+        let transport = &self.api.shared.transport;
+        let response = transport.send(request)?;
+        // A gateway's page, where there is no doubt that the server has the endpoint.
+        let is_page = response.status == 404 && response.code().is_none();
+        if is_page && !self.has_offer && !transport.base().is_current_api() {
             return self.ask_2025();
         }
         let fields = response.fields();
@@ -38,32 +42,58 @@ impl Job<'_> {
         let is_redirect = (300..=399).contains(&response.status);
         let is_good = response.is_success() && !fields.says_failure();
         // What may have the signed URL in it is not quoted.
-        if !is_good && !is_redirect && data.get("url").is_none() {
+        if !is_good && !is_redirect && !is_page && data.get("url").is_none() {
             return Err(refusal(&response));
         }
-        let asked = &self.download.model;
-        let (named, model) = (Agent::id_in(&data), data.text("model"));
-        let is_other_model = asked.is_some() && model.is_some() && *asked != model;
-        let is_other = is_other_model || named.is_some_and(|named| named != self.agent_id);
-        let what = match data.text("url") {
-            _ if is_other => "the service named the file of another agent or model",
+        let model = data.text("model");
+        self.check_names(Agent::id_in(&data).as_deref(), model.as_deref())
+            .map_err(|error| error.repeat_is_safe(false))?;
+        match data.text("url") {
             Some(url) if is_good && response.is_whole() => {
-                let model = model.or(asked.clone());
-                return Ok(Offer { url, model });
+                self.has_offer = true;
+                let model = model.or(self.download.model.clone());
+                Ok(Offer { url, model })
             }
-            _ => "the response has no URL of the file",
-        };
-        let error = response.unquoted(what);
-        Err(error.repeat_is_safe(!is_redirect && !is_other).into())
+            _ => {
+                let error = response.unquoted("the response has no URL of the file");
+                Err(error.repeat_is_safe(!is_redirect).into())
+            }
+        }
     }
 
-    /// The 2025 API has the link in the agent's status.
+    /// Fails if the service named another agent or model than the one asked for.
+    fn check_names(&self, agent: Option<&str>, model: Option<&str>) -> error::Result<()> {
+        for (what, asked, named) in [
+            ("agent", Some(self.agent_id), agent),
+            ("model", self.download.model.as_deref(), model),
+        ] {
+            if let (Some(asked), Some(named)) = (asked, named)
+                && asked != named
+            {
+                let named = self.api.shared.transport.mask(named);
+                let named = excerpt(&named);
+                let what = format!("the service named the {what} {named} instead of {asked}");
+                let error = Error::new(ErrorKind::UnexpectedResponse, what);
+                return Err(error.advice("check the id and the model"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The 2025 API has the link in the agent's status. The response may as well be that of another
+    /// API behind a gateway, so what does not fit may fit the next time.
     fn ask_2025(&self) -> Result<Offer, Failure> {
         let agent = self.api.ask_status(self.agent_id, Some(self.deadline))?;
+        self.check_names(None, agent.model.as_deref())?;
         let (kind, what) = match (agent.status, agent.model_url) {
             (Status::Deleted, _) => (ErrorKind::NotFound, "the agent was deleted"),
-            (_, Some(url)) => return Ok(Offer { url, model: None }),
-            (Status::Failed, None) => (ErrorKind::GenerationFailed, "the generation failed"),
+            (_, Some(url)) if url.to_ascii_lowercase().starts_with("http") => {
+                let model = agent.model;
+                return Ok(Offer { url, model });
+            }
+            (Status::Failed, _) => (ErrorKind::GenerationFailed, "the generation failed"),
+            // The current API has a reference to the storage there.
+            (_, Some(_)) => (ErrorKind::UnexpectedResponse, "the model_url is no URL"),
             (_, None) => {
                 return Err(Failure {
                     error: Error::new(ErrorKind::NotFound, "the agent has no file yet"),
