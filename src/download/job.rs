@@ -19,7 +19,7 @@ const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 
 const CALL_AGAIN: &str = "call download again";
 
-const PUBLISHED_LATER: &str = "it can take half an hour; call download again later";
+const PUBLISHED_LATER: &str = "call download again in half an hour";
 
 /// A download in progress.
 pub(super) struct Job<'a> {
@@ -80,7 +80,7 @@ impl<'a> Job<'a> {
         while !part.is_whole() {
             self.attempts += 1;
             if let Err(failure) = self.attempt(&endpoint, &mut part) {
-                self.pause(failure, &part)?;
+                self.retry_or_fail(failure, &part)?;
             }
         }
         let downloaded = Downloaded {
@@ -191,11 +191,13 @@ impl<'a> Job<'a> {
     }
 
     /// Pauses before the next try, or returns the error that ends the call.
-    fn pause(&mut self, failure: Failure, part: &Part) -> Result<()> {
+    fn retry_or_fail(&mut self, failure: Failure, part: &Part) -> Result<()> {
         let delay = step::pause(&failure, self.failures, self.download.interval);
         let Failure { error, is_pending } = failure;
         if error.kind() == ErrorKind::WaitTimedOut {
-            return Err(self.deadline_error(part, false));
+            let timeout = human_time(self.download.timeout);
+            let what = format!("the file was not whole within {timeout}");
+            return Err(deadline_error(what, part).advice(CALL_AGAIN));
         }
         let Some(delay) = delay else {
             return Err(match error.is_retryable() {
@@ -205,12 +207,20 @@ impl<'a> Job<'a> {
         };
         self.failures += u32::from(!is_pending);
         let error = self.last_error.insert(self.about(error));
-        let now = self.api.shared.clock.now();
-        if delay >= self.deadline.saturating_sub(now) {
-            return Err(self.deadline_error(part, is_pending));
+        let remaining = self.deadline.saturating_sub(self.api.shared.clock.now());
+        if delay < remaining {
+            self.api.pause(self.attempts, delay, error);
+            return Ok(());
         }
-        self.api.pause(self.attempts, delay, error);
-        Ok(())
+        let (asks, advice) = match error.retry_after() {
+            Some(wait) if wait == delay => ("the server asks to wait", CALL_AGAIN),
+            _ if is_pending => ("the interval is", PUBLISHED_LATER),
+            _ => ("the next pause is", CALL_AGAIN),
+        };
+        let [delay, remaining] = [delay, remaining].map(human_time);
+        let what = format!("{asks} {delay}, but the call has {remaining} left");
+        let error = deadline_error(what, part).advice(advice);
+        Err(error.after_try("try", self.last_error.take()))
     }
 
     /// Names the call and the agent. What the service says may have the signed URL in it.
@@ -218,21 +228,14 @@ impl<'a> Job<'a> {
         let error = about_agent(error, self.agent_id).without_urls();
         error.call("download").after(self.attempts)
     }
+}
 
-    /// There is no time left, or too little for another try.
-    fn deadline_error(&mut self, part: &Part, is_pending: bool) -> Error {
-        let timeout = human_time(self.download.timeout);
-        let mut what = format!("the file was not whole within {timeout}");
-        if part.offset > 0 {
-            what += &format!(" ({} are there)", human_size(part.offset));
-        }
-        let error = Error::new(ErrorKind::WaitTimedOut, what);
-        let error = match is_pending {
-            true => error.advice(PUBLISHED_LATER),
-            false => error.advice(CALL_AGAIN),
-        };
-        error.after_try("try", self.last_error.take())
+/// There is no time left, or too little for another try.
+fn deadline_error(mut what: String, part: &Part) -> Error {
+    if part.offset > 0 {
+        what += &format!(" ({} are there)", human_size(part.offset));
     }
+    Error::new(ErrorKind::WaitTimedOut, what)
 }
 
 fn file_error(path: &Path, what: String) -> Error {

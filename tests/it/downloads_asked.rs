@@ -397,9 +397,53 @@ fn a_file_that_is_not_there_yet_is_waited_for() {
     );
     assert_says(
         &error,
-        "not whole within 1 h; the last try failed: the file is not there yet \
-        (409); it can take half an hour; call download again later",
+        " left; the last try failed: the file is not there yet (409); call download again in half",
     );
+}
+
+#[test]
+fn a_pause_that_does_not_fit_says_who_asked_for_it() {
+    let odd = Odd::new();
+    let day = |reply: Reply| Does::from(reply.header("retry-after", "97200"));
+    let not_ready = || service_error(404, "MODEL_ARTIFACT_NOT_READY");
+    let busy = || Reply::new(503, "busy");
+    let cut = || broken(whole(), 10);
+    let hour = Download::new().timeout(secs(3600));
+    let seldom = hour.clone().interval(secs(97_200));
+    let server = "the server asks to wait 27 h, but the call has ";
+    let rows: [(&Download, Does, Vec<Does>, &str); 4] = [
+        (&hour, day(not_ready()), vec![], server),
+        (
+            &seldom,
+            not_ready().into(),
+            vec![],
+            "the interval is 27 h, but the call has ",
+        ),
+        (&hour, odd.offer(), vec![day(busy())], server),
+        (
+            &hour,
+            odd.offer(),
+            vec![cut(), day(busy())],
+            " s left (10 bytes are there); the",
+        ),
+    ];
+    for (download, service, storage, says) in rows {
+        let error = odd.play([service], storage, download).result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WaitTimedOut, "{error}");
+        assert_says(&error, says);
+        assert_says(&error, " left");
+        assert_says(&error, "; the last try failed: the ");
+    }
+    // A pause may rarely end right at the deadline.
+    let short = Download::new().timeout(ms(400));
+    let fails = |_| {
+        odd.play([busy().into()], [], &short)
+            .result
+            .unwrap_err()
+            .to_string()
+    };
+    let says = "the next pause is ";
+    assert!((0..5).map(fails).any(|line| line.contains(says)));
 }
 
 #[test]
@@ -781,14 +825,17 @@ fn the_deadline_ends_a_download_that_drips() {
     });
     let error = run.result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WaitTimedOut);
-    assert_says(&error, "not whole within 0.2 s (");
+    assert_says(&error, "the file was not whole within 0.2 s (");
     assert_says(&error, " bytes are there); call download again");
     // The service that names the URL, or the status, may be silent too.
     for turns in [vec![], vec![Does::from(Reply::new(404, ""))]] {
         let turns = turns.into_iter().chain([Does::Stall(Vec::new())]);
         let path = odd.dir.path("other");
         let run = odd.script.run(turns, || api.download(ID, path, &download));
-        assert_says(&run.result.unwrap_err(), "not whole within 0.2 s; call");
+        assert_says(
+            &run.result.unwrap_err(),
+            "the file was not whole within 0.2 s; call",
+        );
     }
     assert!(start.elapsed() < secs(2), "{:?}", start.elapsed());
 }
@@ -796,9 +843,11 @@ fn the_deadline_ends_a_download_that_drips() {
 #[test]
 fn the_deadline_is_looked_at_while_the_file_comes() {
     let desk = Desk::new(3 * MB);
+    desk.storage()
+        .change(|settings| settings.breaks_after = Some(MB));
     let clock = desk.clock.clone();
     let api = desk.builder().build().unwrap().on_event(move |event| {
-        if matches!(event, Event::Downloading { .. }) {
+        if matches!(event, Event::Downloading { received, .. } if *received > MB as u64) {
             clock.pass(secs(5 * 60 * 60));
         }
     });
@@ -806,6 +855,8 @@ fn the_deadline_is_looked_at_while_the_file_comes() {
         .download(&desk.id, desk.path(), &Download::new())
         .unwrap_err();
     assert_says(&error, "the file was not whole within 4 h (");
+    // An earlier try broke off, but the last one was receiving.
+    assert_says(&error, " are there); call download again");
 }
 
 #[cfg(unix)]
