@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::part::{Note, Part};
+use super::part::{Note, Part, about_file};
 use super::step::{self, Failure, Step, next_step, strong_etag};
 use super::{Download, Downloaded, offer};
 use crate::api::Api;
@@ -63,16 +63,16 @@ impl<'a> Job<'a> {
         self.download.check()?;
         let endpoint = offer::endpoint(self.agent_id, self.download)?;
         let target = file::check_path(path)
+            .and_then(file::follow_links)
             .map_err(|what| file_error(path, what).advice("choose another path"))?;
-        let target = file::follow_links(target);
         if let Some(there) = self.existing(&target) {
             if Part::has_note(&target) {
                 // Removes the one that a crash has left beside a whole file.
-                drop(self.open(&target, &endpoint, Duration::ZERO));
+                drop(self.lock_part(&target, &endpoint, Duration::ZERO));
             }
             return Ok(there);
         }
-        let mut part = self.open(&target, &endpoint, self.deadline)?;
+        let mut part = self.lock_part(&target, &endpoint, self.deadline)?;
         // Another process may have had the lock, and finished.
         if let Some(there) = self.existing(&target) {
             return Ok(there);
@@ -91,7 +91,7 @@ impl<'a> Job<'a> {
         };
         part.finish(&*self.api.shared.clock).map_err(|reason| {
             let what = format!("cannot be put in place: {reason}");
-            file_error(&downloaded.path, what).advice("fix that, then call download again")
+            file_error(&downloaded.path, what).advice(CALL_AGAIN)
         })?;
         Ok(downloaded)
     }
@@ -107,12 +107,9 @@ impl<'a> Job<'a> {
         })
     }
 
-    fn open(&self, target: &Path, endpoint: &str, until: Duration) -> Result<Part> {
+    fn lock_part(&self, target: &Path, endpoint: &str, until: Duration) -> Result<Part> {
         let request = [&self.api.shared.transport.base().url, endpoint].concat();
-        Part::open(target, request, &self.api.lock_wait(until)).map_err(|error| {
-            let error = error.into_error(ErrorKind::File);
-            error.within(&format!("file {}", target.display()))
-        })
+        Part::lock(target, request, &self.api.lock_wait(until))
     }
 
     /// Asks for a URL, which then cannot have expired, and fetches as much as comes.
@@ -239,8 +236,7 @@ fn deadline_error(mut what: String, part: &Part) -> Error {
 }
 
 fn file_error(path: &Path, what: String) -> Error {
-    let path = path.display().to_string();
-    Error::new(ErrorKind::File, what).within(format!("file {path}").trim())
+    about_file(path, Error::new(ErrorKind::File, what))
 }
 
 /// Says which file cannot be written, and how much of it is missing.

@@ -45,46 +45,37 @@ impl Job<'_> {
         if !is_good && !is_redirect && !is_page && data.get("url").is_none() {
             return Err(refusal(&response));
         }
-        let model = data.text("model");
-        self.check_names(Agent::id_in(&data).as_deref(), model.as_deref())
+        let (asked, model) = (self.download.model.as_deref(), data.text("model"));
+        self.check_name(Some(self.agent_id), Agent::id_in(&data).as_deref())
+            .and_then(|()| self.check_name(asked, model.as_deref()))
             .map_err(|error| error.repeat_is_safe(false))?;
-        match data.text("url") {
-            Some(url) if is_good && response.is_whole() => {
-                self.has_offer = true;
-                let model = model.or(self.download.model.clone());
-                Ok(Offer { url, model })
-            }
-            _ => {
-                let error = response.unquoted("the response has no URL of the file");
-                Err(error.repeat_is_safe(!is_redirect).into())
-            }
+        if let Some(url) = data.text("url").filter(|_| is_good && response.is_whole()) {
+            self.has_offer = true;
+            let model = model.or(self.download.model.clone());
+            return Ok(Offer { url, model });
         }
+        let error = response.unquoted("the response has no URL of the file");
+        Err(error.repeat_is_safe(!is_redirect).into())
     }
 
-    /// Fails if the service named another agent or model than the one asked for.
-    fn check_names(&self, agent: Option<&str>, model: Option<&str>) -> error::Result<()> {
-        for (what, asked, named) in [
-            ("agent", Some(self.agent_id), agent),
-            ("model", self.download.model.as_deref(), model),
-        ] {
-            if let (Some(asked), Some(named)) = (asked, named)
-                && asked != named
-            {
-                let named = self.api.shared.transport.mask(named);
-                let named = excerpt(&named);
-                let what = format!("the service named the {what} {named} instead of {asked}");
-                let error = Error::new(ErrorKind::UnexpectedResponse, what);
-                return Err(error.advice("check the id and the model"));
-            }
-        }
-        Ok(())
+    /// Fails if the service named the file of another agent or model.
+    fn check_name(&self, asked: Option<&str>, named: Option<&str>) -> error::Result<()> {
+        let (Some(asked), Some(other)) = (asked, named.filter(|_| named != asked)) else {
+            return Ok(());
+        };
+        let other = self.api.shared.transport.mask(other);
+        let other = excerpt(&other);
+        let what = format!("the service named the file of {other} instead of {asked}");
+        let error = Error::new(ErrorKind::UnexpectedResponse, what);
+        Err(error.advice("check the id and the model"))
     }
 
     /// The 2025 API has the link in the agent's status. The response may as well be that of another
     /// API behind a gateway, so what does not fit may fit the next time.
     fn ask_2025(&self) -> Result<Offer, Failure> {
         let agent = self.api.ask_status(self.agent_id, Some(self.deadline))?;
-        self.check_names(None, agent.model.as_deref())?;
+        let asked = self.download.model.as_deref();
+        self.check_name(asked, agent.model.as_deref())?;
         let (kind, what) = match (agent.status, agent.model_url) {
             (Status::Deleted, _) => (ErrorKind::NotFound, "the agent was deleted"),
             (_, Some(url)) if url.to_ascii_lowercase().starts_with("http") => {

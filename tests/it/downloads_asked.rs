@@ -326,11 +326,12 @@ fn the_url_must_be_for_the_same_agent_and_model() {
     for (other, says) in [
         (
             named("A2", "essence-2"),
-            format!("named the agent A2 instead of {ID}; check"),
+            format!("named the file of A2 instead of {ID}; check"),
         ),
         (
             named(ID, "expression-2"),
-            "named the model expression-2 instead of essence-2; check the id and the model".into(),
+            "named the file of expression-2 instead of essence-2; check the id and the model"
+                .into(),
         ),
         (redirect(), "has no URL of the file (302)".into()),
     ] {
@@ -503,7 +504,7 @@ fn what_does_not_fit_in_the_status_may_fit_the_next_time() {
         (reference, "the model_url is no URL; call download again"),
         (
             link("expression-1"),
-            "named the model expression-1 instead of essence-2",
+            "named the file of expression-1 instead of essence-2",
         ),
     ] {
         let turns = [page(), status(first.clone()), odd.offer()];
@@ -629,7 +630,7 @@ fn a_path_that_is_no_place_for_a_file_is_refused_before_anything_is_asked() {
         fs::create_dir(odd.dir.path(name)).unwrap();
         assert_says(
             &download(&odd.path()),
-            &format!("{name} is not a regular file"),
+            &format!("{name}: is not a regular file"),
         );
         fs::remove_dir(odd.dir.path(name)).unwrap();
     }
@@ -644,10 +645,20 @@ fn a_path_that_is_no_place_for_a_file_is_refused_before_anything_is_asked() {
         std::os::unix::fs::symlink("elsewhere", odd.dir.path("agent.imx.part")).unwrap();
         assert_says(
             &download(&odd.path()),
-            "agent.imx.part is not a regular file",
+            "agent.imx.part: is not a regular file",
         );
         fs::remove_file(odd.dir.path("agent.imx.part")).unwrap();
         fs::remove_file(fifo).unwrap();
+        for (link, to) in [("a", "b"), ("b", "a")] {
+            std::os::unix::fs::symlink(to, odd.dir.path(link)).unwrap();
+        }
+        assert_says(
+            &download(&odd.dir.path("a")),
+            "a: is a loop of symbolic links; choose",
+        );
+        assert!(odd.dir.path("a").is_symlink());
+        fs::remove_file(odd.dir.path("a")).unwrap();
+        fs::remove_file(odd.dir.path("b")).unwrap();
     }
     assert_eq!(odd.dir.names(), ["dir"]);
 }
