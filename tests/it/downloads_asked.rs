@@ -106,9 +106,10 @@ fn the_signed_url_is_shown_nowhere() {
         let error = json!({"code": "FORBIDDEN", name: text, "upgrade_url": "https://e/plan"});
         Reply::json(status, json!({"error": error})).into()
     };
-    let agent_with = |name: &str| {
-        let body =
-            json!({"success": name != "message", "data": {name: odd.url()}, name: odd.url()});
+    let agent_with = |name: &str, status: &str| {
+        let is_good = name != "message";
+        let data = json!({"status": status, name: odd.url()});
+        let body = json!({"success": is_good, "data": data, name: odd.url()});
         Reply::json(200, body).header("x-request-id", odd.url())
     };
     let said = |status: u16| -> Does { Reply::new(status, odd.url()).into() };
@@ -123,9 +124,10 @@ fn the_signed_url_is_shown_nowhere() {
         vec![location(302)],
         vec![broken(whole(), 5), said(500)],
     ];
-    let service: [Does; 9] = [
+    let service: [Does; 10] = [
         field(403, "message"),
         field(500, "reason"),
+        offer_of(json!({"code": odd.url(), "url": odd.url()})).into(),
         location(302),
         signed(200),
         signed(500),
@@ -140,9 +142,9 @@ fn the_signed_url_is_shown_nowhere() {
         location(302),
         said(200),
         said(503),
-        agent_with("message").into(),
-        agent_with("model_url").into(),
-        agent_with("agent_id").into(),
+        agent_with("message", "").into(),
+        agent_with("model_url", "").into(),
+        agent_with("agent_id", "ready").into(),
     ];
     let rows = storage.into_iter().map(|turns| (vec![odd.offer()], turns));
     let service = service.map(|turn| vec![turn]).into_iter();
