@@ -59,6 +59,20 @@ pub(crate) fn excerpt(text: &str) -> &str {
     text.get(..end.unwrap_or(text.len())).unwrap_or_default()
 }
 
+/// Cuts a text of the service's before its first URL, which may be a credential.
+pub(crate) fn before_url(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    for (at, _) in lower.match_indices("http") {
+        let after = lower.get(at + 4..).unwrap_or_default();
+        let after = after.strip_prefix('s').unwrap_or(after);
+        // JSON, HTML and other URLs may escape the colon.
+        if after.starts_with([':', '%', '\\', '&']) {
+            return text.get(..at).unwrap_or_default().to_owned() + "[URL]";
+        }
+    }
+    text.into()
+}
+
 /// What a gateway's page says: the title of an HTML page, or the text itself.
 pub(crate) fn page_title(text: &str) -> &str {
     let lower = text.to_ascii_lowercase();

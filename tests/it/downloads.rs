@@ -106,6 +106,9 @@ impl Desk {
     }
 }
 
+/// How a note begins.
+const NOTE: &str = "{\"request\":";
+
 #[test]
 fn a_file_is_downloaded_and_if_missing_leaves_it_alone() {
     let desk = Desk::new(3 * MB);
@@ -119,12 +122,22 @@ fn a_file_is_downloaded_and_if_missing_leaves_it_alone() {
     assert_eq!((there.length, there.fetched), (3 * MB as u64, 0));
     // A crash may have left the note, but with a part beside it, it is somebody's.
     for (name, left) in [("agent.imx.part.json", 1), ("agent.imx.part", 3)] {
-        fs::write(desk.dir.path("agent.imx.part.json"), "{}").unwrap();
-        fs::write(desk.dir.path(name), "{}").unwrap();
+        fs::write(desk.dir.path("agent.imx.part.json"), NOTE).unwrap();
+        fs::write(desk.dir.path(name), NOTE).unwrap();
         desk.download_as(&Download::new().if_missing(true)).unwrap();
         assert_eq!(desk.dir.names().len(), left);
     }
     assert_eq!(desk.fetched().len(), 1);
+    // Its lock is not waited for: whoever has it downloads the same file.
+    let note = fs::File::create(desk.dir.path("agent.imx.part.json")).unwrap();
+    note.lock().unwrap();
+    let slept = desk.clock.sleeps().len();
+    desk.download_as(&Download::new().if_missing(true)).unwrap();
+    assert_eq!(desk.clock.sleeps().len(), slept);
+    drop(note);
+    for name in ["agent.imx.part", "agent.imx.part.json"] {
+        fs::remove_file(desk.dir.path(name)).unwrap();
+    }
     // Without it, the file is replaced.
     fs::write(desk.path(), "old").unwrap();
     desk.download().unwrap();

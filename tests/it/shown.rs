@@ -70,6 +70,7 @@ fn stable(text: &str) -> String {
     let rows = [
         ("127.0.0.1:", ": )?/;\n", "127.0.0.1:PORT"),
         (" after ", ";\n", " after N of M"),
+        ("the call has ", ";\n", "the call has T left"),
         ("bithuman-", " ;\n", "KEY"),
         (concat!(env!("CARGO_TARGET_TMPDIR"), "/"), "/", "DIR"),
         ("address information: ", "]", "address information: .."),
