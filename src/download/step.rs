@@ -58,7 +58,7 @@ pub(super) fn next_step(head: &Head, offset: Option<u64>, note: &Note) -> Step {
 fn is_whole_file(head: &Head) -> bool {
     let media_type = head.get("content-type").unwrap_or_default();
     let is_html = media_type.to_ascii_lowercase().starts_with("text/html");
-    let has_end = length(head) > Some(0) || head.get("transfer-encoding").is_some();
+    let has_end = length(head) > Some(0) || head.is_chunked();
     has_end && head.get("content-range").is_none() && !is_html && !is_encoded(head)
 }
 
@@ -76,9 +76,9 @@ fn continued_total(head: &Head, offset: u64, note: &Note) -> Option<u64> {
 
 /// The length of the body, unless its end says that.
 fn length(head: &Head) -> Option<u64> {
-    match head.get("transfer-encoding") {
-        Some(_) => None,
-        None => head.get("content-length")?.parse().ok(),
+    match head.is_chunked() {
+        true => None,
+        false => head.get("content-length")?.parse().ok(),
     }
 }
 
@@ -89,10 +89,13 @@ pub(super) fn strong_etag(head: &Head) -> Option<String> {
     is_strong.then(|| etag.to_owned())
 }
 
-/// Whether the body is compressed, or changed in another way.
+/// Whether the body is compressed, or changed in another way than in chunks.
 fn is_encoded(head: &Head) -> bool {
-    let encoding = head.get("content-encoding").unwrap_or("identity");
-    !encoding.eq_ignore_ascii_case("identity")
+    let is_coded = |name| {
+        let coding = head.get(name).unwrap_or("identity");
+        !coding.eq_ignore_ascii_case("identity")
+    };
+    is_coded("content-encoding") || is_coded("transfer-encoding") && !head.is_chunked()
 }
 
 /// How long to pause before the next try, if there is to be one. `failures` counts the tries before

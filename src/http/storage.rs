@@ -5,7 +5,7 @@ use std::{io::Read, time::Duration};
 
 use ureq::BodyReader;
 use ureq::http::header::{ACCEPT, IF_RANGE, RANGE};
-use ureq::http::{HeaderMap, Request as UreqRequest};
+use ureq::http::{HeaderMap, Request as UreqRequest, Version};
 
 use super::failure::{self, Limits};
 use super::{BaseUrl, Request, Transport, peer, proxy, variable};
@@ -29,6 +29,7 @@ pub(crate) struct Fetch<'a> {
 
 pub(crate) struct Head {
     pub status: u16,
+    pub version: Version,
     pub headers: HeaderMap,
 }
 
@@ -105,6 +106,7 @@ impl Transport {
         let (head, body) = response.into_parts();
         let head = Head {
             status: head.status.as_u16(),
+            version: head.version,
             headers: head.headers,
         };
         Ok(Stream {
@@ -119,6 +121,12 @@ impl Transport {
 impl Head {
     pub fn get(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether the body says itself where it ends. ureq reads any other coding to the close.
+    pub fn is_chunked(&self) -> bool {
+        let coding = self.get("transfer-encoding").unwrap_or_default();
+        self.version == Version::HTTP_11 && coding.eq_ignore_ascii_case("chunked")
     }
 }
 

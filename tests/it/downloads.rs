@@ -282,6 +282,14 @@ fn the_end_of_a_file_is_checked() {
     for (response, requests) in [
         (format!("{ok}content-length: {length}\r\n\r\n{text}"), 1),
         (format!("{chunks}0\r\n\r\n"), 1),
+        (
+            format!("{chunks}0\r\n\r\n").replace("HTTP/1.1", "HTTP/1.0"),
+            2,
+        ),
+        (
+            format!("{ok}transfer-encoding: gzip\r\n\r\n{}", &text[1..]),
+            2,
+        ),
         // Whole but for its end: another try gets all of it.
         (chunks, 2),
         (format!("{ok}\r\n{text}"), 2),

@@ -1,5 +1,5 @@
-use ureq::http::HeaderMap;
 use ureq::http::header::{HeaderName, HeaderValue};
+use ureq::http::{HeaderMap, Version};
 
 use super::*;
 use crate::error::Facts;
@@ -13,9 +13,14 @@ fn note() -> Note {
     }
 }
 
-/// A head from a status and headers: `206, etag: "a", content-length: 60`.
+/// A head from a status and headers: `206, etag: "a", content-length: 60`. That of HTTP/1.0 begins
+/// with `1.0`.
 fn head(text: &str) -> Head {
-    let mut words = text.split(", ");
+    let version = match text.starts_with("1.0 ") {
+        true => Version::HTTP_10,
+        false => Version::HTTP_11,
+    };
+    let mut words = text.trim_start_matches("1.0 ").split(", ");
     let status = words.next().unwrap().parse().unwrap();
     let mut headers = HeaderMap::new();
     for word in words {
@@ -23,7 +28,11 @@ fn head(text: &str) -> Head {
         let name: HeaderName = name.parse().unwrap();
         headers.insert(name, HeaderValue::from_str(value).unwrap());
     }
-    Head { status, headers }
+    Head {
+        status,
+        version,
+        headers,
+    }
 }
 
 #[test]
@@ -37,6 +46,15 @@ fn a_part_is_continued_only_by_the_same_file_at_the_same_offset() {
         (format!("{same} 40-99/100, content-length: 60"), true),
         (format!("{same} 40-99/100, content-length: 61"), false),
         (format!("{same} 40-99/100, content-encoding: gzip"), false),
+        (
+            format!("{same} 40-99/100, transfer-encoding: Chunked"),
+            true,
+        ),
+        (
+            format!("1.0 {same} 40-99/100, transfer-encoding: chunked"),
+            false,
+        ),
+        (format!("{same} 40-99/100, transfer-encoding: gzip"), false),
         (format!("{same} 39-99/100"), false),
         (format!("{same} 0-99/100"), false),
         (format!("{same} 40-99/101"), false),
@@ -74,6 +92,11 @@ fn a_response_without_the_file_never_begins_one() {
             Some(9),
         ),
         ("200, transfer-encoding: chunked", None),
+        (
+            "200, transfer-encoding: identity, content-length: 9",
+            Some(9),
+        ),
+        ("1.0 200, content-length: 9", Some(9)),
     ];
     let fails = [
         (
@@ -93,8 +116,17 @@ fn a_response_without_the_file_never_begins_one() {
             UnexpectedResponse,
         ),
         ("200, content-length: 0", UnexpectedResponse),
-        // Its end would be that of the connection.
+        // ureq reads these until the connection is closed, which may be too early.
         ("200", UnexpectedResponse),
+        ("200, transfer-encoding: identity", UnexpectedResponse),
+        ("200, transfer-encoding: gzip", UnexpectedResponse),
+        ("200, transfer-encoding: gzip,chunked", UnexpectedResponse),
+        ("200, transfer-encoding: chunked,gzip", UnexpectedResponse),
+        ("1.0 200, transfer-encoding: chunked", UnexpectedResponse),
+        (
+            "200, transfer-encoding: gzip, content-length: 9",
+            UnexpectedResponse,
+        ),
         ("204", UnexpectedResponse),
         ("302", Rejected),
         ("304", Rejected),
