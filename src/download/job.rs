@@ -153,6 +153,15 @@ impl<'a> Job<'a> {
             started.map_err(|reason| write_error(reason, part))?;
         }
         while n > 0 {
+            let end = part.offset + n as u64;
+            if part.note.total.is_some_and(|total| end > total) {
+                // What was written of this body may be wrong too.
+                let cut = part.begin(offset, part.note.clone());
+                cut.map_err(|reason| write_error(reason, part))?;
+                part.offset = 0;
+                let what = "sent more than it announced";
+                return Err(stream.error(ErrorKind::UnexpectedResponse, what));
+            }
             let written = part.write(buffer.get(..n).unwrap_or_default());
             written.map_err(|reason| write_error(reason, part))?;
             self.fetched += n as u64;

@@ -66,12 +66,12 @@ fn is_whole_file(head: &Head) -> bool {
 fn continued_total(head: &Head, offset: u64, note: &Note) -> Option<u64> {
     let range = head.get("content-range")?.strip_prefix("bytes ")?;
     let (range, total) = range.split_once('/')?;
-    let (start, _) = range.split_once('-')?;
-    let total: u64 = total.parse().ok()?;
+    let (start, end) = range.split_once('-')?;
+    let (end, total): (u64, u64) = (end.parse().ok()?, total.parse().ok()?);
     let is_same = strong_etag(head) == note.etag && note.total.is_none_or(|noted| noted == total);
+    let is_next = start.parse() == Ok(offset) && offset <= end && end < total;
     let has_room = length(head).is_none_or(|length| length <= total.saturating_sub(offset));
-    let is_next = start.parse() == Ok(offset) && has_room;
-    (is_same && is_next && !is_encoded(head)).then_some(total)
+    (is_same && is_next && has_room && !is_encoded(head)).then_some(total)
 }
 
 /// The length of the body, unless its end says that.

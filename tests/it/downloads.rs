@@ -404,6 +404,38 @@ fn what_is_not_about_the_part_is_asked_for_without_a_range() {
 }
 
 #[test]
+fn a_body_that_goes_on_behind_the_end_of_the_file_is_thrown_away() {
+    let head = format!("HTTP/1.1 206 OK\r\netag: {ETAG}\r\ncontent-range: bytes 10-35/36\r\n");
+    let x = "x".repeat(26);
+    let rows = [
+        format!("{head}transfer-encoding: chunked\r\n\r\n34\r\n{x}{x}\r\n0\r\n\r\n"),
+        format!("{head}transfer-encoding: chunked\r\n\r\n1a\r\n{x}\r\n1\r\nx\r\n0\r\n\r\n"),
+        format!("{head}\r\n{x}x"),
+    ];
+    for long in rows {
+        let odd = Odd::new();
+        let turns = || [broken(whole(), 10), raw(&*long)];
+        // Another try asks for the whole file. Until it comes, what was there before stays.
+        let run = odd.get(turns().into_iter().chain([Reply::new(451, "").into()]));
+        assert_eq!(run.result.unwrap_err().kind(), ErrorKind::Rejected);
+        assert_eq!(ranges(&run.requests), ["all", "bytes=10-", "all"], "{long}");
+        let part = fs::read(odd.dir.path("agent.imx.part")).unwrap();
+        assert_eq!(part, FILE[..10], "{long}");
+        let run = odd.get([raw(&*long), whole().into()]);
+        assert_eq!(run.result.unwrap().length, 36, "{long}");
+        assert_eq!(fs::read(odd.path()).unwrap(), FILE, "{long}");
+        // It brings the file no further.
+        fs::remove_file(odd.path()).unwrap();
+        let turns = (0..20).flat_map(|_| turns());
+        let error = odd.get(turns).result.unwrap_err();
+        assert_says(
+            &error,
+            "sent more than it announced (206); call download again",
+        );
+    }
+}
+
+#[test]
 fn without_a_strong_validator_nothing_is_resumed() {
     for validator in [Validator::Weak, Validator::Missing] {
         let desk = Desk::new(3 * MB);

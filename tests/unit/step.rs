@@ -59,6 +59,9 @@ fn a_part_is_continued_only_by_the_same_file_at_the_same_offset() {
         (format!("{same} 0-99/100"), false),
         (format!("{same} 40-99/101"), false),
         (format!("{same} 40-99/*"), false),
+        (format!("{same} 40-100/100"), false),
+        (format!("{same} 40-39/100"), false),
+        (format!("{same} 40-/100"), false),
         (format!("{same}=40-99/100"), false),
         (other("\"b\""), false),
         (other("W/\"a\""), false),
@@ -80,6 +83,8 @@ fn a_part_is_continued_only_by_the_same_file_at_the_same_offset() {
     };
     let step = next_step(&head(&format!("{same} 40-99/100")), Some(40), &chunked);
     assert_eq!(step, Step::Write(40, Some(100)));
+    let step = next_step(&head(&format!("{same} 40-40/40")), Some(40), &chunked);
+    assert_eq!(step, Step::WithoutRange);
 }
 
 #[test]
