@@ -127,7 +127,8 @@ impl<'a> Job<'a> {
             },
             deadline: self.deadline,
         })?;
-        match next_step(&stream.head, range.map(|range| range.0), &part.note) {
+        let offset = range.map(|range| range.0);
+        match next_step(&stream.head, offset, &part.note, self.failures) {
             Step::Write(offset, total) => {
                 let note = Note {
                     model: offer.model,

@@ -37,8 +37,19 @@ impl From<Error> for Failure {
     }
 }
 
-/// Decides what a response means. `offset` is where it was to begin, if not at the start.
-pub(super) fn next_step(head: &Head, offset: Option<u64>, note: &Note) -> Step {
+/// Decides what a response means. `offset` is where it was to begin, if not at the start. `failures`
+/// counts as in [`pause`].
+pub(super) fn next_step(head: &Head, offset: Option<u64>, note: &Note, failures: u32) -> Step {
+    match meaning(head, offset, note) {
+        // It may be the range alone that is refused: every later call would ask for it again.
+        Step::Fail(kind, _) if offset.is_some() && !may_retry(kind.is_transient(), failures) => {
+            Step::WithoutRange
+        }
+        step => step,
+    }
+}
+
+fn meaning(head: &Head, offset: Option<u64>, note: &Note) -> Step {
     use ErrorKind::{Rejected, Service, UnexpectedResponse};
     match (head.status, offset) {
         (200, _) if is_whole_file(head) => Step::Write(0, length(head)),
@@ -105,8 +116,13 @@ pub(super) fn pause(failure: &Failure, failures: u32, interval: Duration) -> Opt
     if failure.is_pending {
         return Some(interval.max(retry_after));
     }
-    let may_pass = failure.error.is_retryable() && failures + 1 < MOST_FAILURES;
-    may_pass.then(|| retry::backoff(failures, retry::random()).max(retry_after))
+    let may_retry = may_retry(failure.error.is_retryable(), failures);
+    may_retry.then(|| retry::backoff(failures, retry::random()).max(retry_after))
+}
+
+/// Whether this try is followed by another one, although it failed.
+fn may_retry(is_transient: bool, failures: u32) -> bool {
+    is_transient && failures + 1 < MOST_FAILURES
 }
 
 #[cfg(test)]

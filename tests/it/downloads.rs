@@ -404,6 +404,35 @@ fn what_is_not_about_the_part_is_asked_for_without_a_range() {
 }
 
 #[test]
+fn a_range_that_is_refused_is_asked_for_without_it_before_the_call_gives_up() {
+    let page = || Reply::new(200, "<html>Log in</html>").header("content-type", "text/html");
+    let refused = |status| Reply::new(status, "");
+    let at_once = [304, 405, 409, 411, 412].map(|status| (refused(status), 1));
+    let at_last = [400, 403, 404, 500, 501, 503, 505].map(|status| (refused(status), 9));
+    for (no, tries) in at_once.into_iter().chain(at_last).chain([(page(), 9)]) {
+        let odd = Odd::new();
+        let case = format!("{no:?}");
+        let refusals = || vec![Does::from(no.clone()); tries];
+        let turns = || [vec![broken(whole(), 10)], refusals()].concat();
+        // Until the file comes, what is there stays.
+        let run = odd.get([turns(), vec![Reply::new(451, "").into()]].concat());
+        assert_eq!(run.result.unwrap_err().kind(), ErrorKind::Rejected);
+        assert_eq!(ranges(&run.requests).len(), 1 + tries + 1, "{case}");
+        assert_eq!(ranges(&run.requests).last(), Some(&"all"), "{case}");
+        assert_eq!(
+            fs::read(odd.dir.path("agent.imx.part")).unwrap(),
+            FILE[..10]
+        );
+        // Another call has as many tries.
+        let tries = if tries == 1 { 1 } else { 10 };
+        let run = odd.get([vec![no.into(); tries], vec![whole().into()]].concat());
+        run.result.unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(ranges(&run.requests).len(), tries + 1, "{case}");
+        assert_eq!(fs::read(odd.path()).unwrap(), FILE, "{case}");
+    }
+}
+
+#[test]
 fn a_body_that_goes_on_behind_the_end_of_the_file_is_thrown_away() {
     let head = format!("HTTP/1.1 206 OK\r\netag: {ETAG}\r\ncontent-range: bytes 10-35/36\r\n");
     let x = "x".repeat(26);
