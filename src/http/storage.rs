@@ -5,7 +5,7 @@ use std::{io::Read, time::Duration};
 
 use ureq::BodyReader;
 use ureq::http::header::{ACCEPT, IF_RANGE, RANGE};
-use ureq::http::{HeaderMap, Request as UreqRequest, Version};
+use ureq::http::{HeaderMap, Request as UreqRequest, Uri, Version};
 
 use super::failure::{self, Limits};
 use super::{BaseUrl, Request, Transport, peer, proxy, variable};
@@ -63,12 +63,15 @@ impl Transport {
     /// The origin of a URL that the service or the storage names, if a file may come from there.
     fn check_url(&self, url: &str) -> Result<BaseUrl> {
         let origin: Vec<_> = url.split('/').take(3).collect();
+        let is_valid = url.is_ascii() && url.parse::<Uri>().is_ok();
         match BaseUrl::parse(&Setting::new("url", origin.join("/"))) {
-            Ok(target) if target.is_https || target.is_loopback && self.base.is_loopback => {
+            Ok(target)
+                if is_valid && (target.is_https || target.is_loopback && self.base.is_loopback) =>
+            {
                 Ok(target)
             }
             _ => {
-                let what = "the URL of the file is not https, or has a user in it";
+                let what = "the URL of the file is not a valid https URL, or has a user in it";
                 let error = Error::new(ErrorKind::UnexpectedResponse, what);
                 Err(error
                     .repeat_is_safe(false)

@@ -142,7 +142,7 @@ fn the_signed_url_is_shown_nowhere() {
 }
 
 /// What an error says of a URL that no file is fetched from.
-const NO_URL: &str = "the URL of the file is not https, or has a user in it; report it";
+const NO_URL: &str = "the URL of the file is not a valid https URL, or has a user in it; report it";
 
 #[test]
 fn redirects_are_followed_five_times_and_each_is_checked() {
@@ -201,6 +201,11 @@ fn a_url_that_cannot_be_meant_is_refused_before_anything_is_sent_there() {
         "https:///file",
         "file:///etc/passwd",
         "https://storage.test:x/file",
+        "https://storage.test/a file",
+        " https://storage.test/file",
+        "https://storage.test/file?a=\n",
+        "https://storage.test/f\u{e9}",
+        &format!("https://storage.test/file?{}", "x".repeat(70_000)),
     ] {
         let run = odd.run([offer(url).into()]);
         let error = run.result.unwrap_err();
