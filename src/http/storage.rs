@@ -4,14 +4,14 @@
 use std::{io::Read, time::Duration};
 
 use ureq::BodyReader;
-use ureq::http::header::{ACCEPT, IF_RANGE, RANGE};
+use ureq::http::header::{ACCEPT, IF_RANGE, LOCATION, RANGE};
 use ureq::http::{HeaderMap, Request as UreqRequest, Uri, Version};
 
 use super::failure::{self, Limits};
 use super::{BaseUrl, Request, Transport, peer, proxy, variable};
 use crate::config::Setting;
 use crate::error::{Error, ErrorKind, Facts, Result};
-use crate::retry;
+use crate::{retry, url::resolve};
 
 /// Object stores redirect to a region.
 const MAX_REDIRECTS: usize = 5;
@@ -45,39 +45,38 @@ impl Transport {
     /// Sends a GET without the secret, and follows redirects.
     pub fn fetch(&self, fetch: &Fetch) -> Result<Stream<'_>> {
         let mut url = fetch.url.to_owned();
+        let mut target = self.origin(&url).ok_or_else(|| {
+            let what = "the URL of the file is not a valid https URL, or has a user in it";
+            let error = Error::new(ErrorKind::UnexpectedResponse, what).repeat_is_safe(false);
+            error.advice("report it to the service")
+        })?;
         for _ in 0..=MAX_REDIRECTS {
-            let target = self.check_url(&url)?;
             let stream = self.fetch_once(&url, &target, fetch)?;
-            match (stream.head.status, stream.head.get("location")) {
-                (301..=303 | 307 | 308, Some(to)) if to.starts_with('/') => {
-                    url = format!("{}{to}", target.url)
-                }
-                (301..=303 | 307 | 308, Some(to)) => url = to.to_owned(),
-                _ => return Ok(stream),
-            }
+            let location = match stream.head.status {
+                301..=303 | 307 | 308 => stream.head.headers.get(LOCATION),
+                _ => None,
+            };
+            let Some(location) = location else {
+                return Ok(stream);
+            };
+            url = resolve(&url, &String::from_utf8_lossy(location.as_bytes()));
+            target = self.origin(&url).ok_or_else(|| {
+                let what = "redirects to what is not a valid https URL, or has a user in it";
+                let error = stream.error(ErrorKind::UnexpectedResponse, what);
+                error.repeat_is_safe(false)
+            })?;
         }
         let what = format!("the storage redirects more than {MAX_REDIRECTS} times");
         Err(Error::new(ErrorKind::Rejected, what))
     }
 
-    /// The origin of a URL that the service or the storage names, if a file may come from there.
-    fn check_url(&self, url: &str) -> Result<BaseUrl> {
-        let origin: Vec<_> = url.split('/').take(3).collect();
+    /// The origin of a URL, if a file may come from there.
+    fn origin(&self, url: &str) -> Option<BaseUrl> {
         let is_valid = url.is_ascii() && url.parse::<Uri>().is_ok();
-        match BaseUrl::parse(&Setting::new("url", origin.join("/"))) {
-            Ok(target)
-                if is_valid && (target.is_https || target.is_loopback && self.base.is_loopback) =>
-            {
-                Ok(target)
-            }
-            _ => {
-                let what = "the URL of the file is not a valid https URL, or has a user in it";
-                let error = Error::new(ErrorKind::UnexpectedResponse, what);
-                Err(error
-                    .repeat_is_safe(false)
-                    .advice("report it to the service"))
-            }
-        }
+        let origin: Vec<_> = url.split('/').take(3).collect();
+        let origin = BaseUrl::parse(&Setting::new("url", origin.join("/"))).ok()?;
+        let is_safe = origin.is_https || origin.is_loopback && self.base.is_loopback;
+        (is_valid && is_safe).then_some(origin)
     }
 
     fn fetch_once(&self, url: &str, target: &BaseUrl, fetch: &Fetch) -> Result<Stream<'_>> {

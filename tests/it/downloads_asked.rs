@@ -173,15 +173,41 @@ fn redirects_are_followed_five_times_and_each_is_checked() {
     for location in [
         "http://storage.test/file",
         "https://user@storage.test/file",
+        "//user@127.0.0.1/file",
         "file:///etc/passwd",
         "ftp://127.0.0.1/file",
-        "file",
-        "",
+        "/a file",
+        "/f\u{e9}",
     ] {
         let run = odd.get([to(location)]);
-        assert_says(&run.result.unwrap_err(), NO_URL);
-        assert_eq!(run.requests.len(), 2, "{location}");
+        let error = run.result.unwrap_err();
+        assert_says(&error, "redirects to what is not a valid https URL");
+        assert_eq!(
+            (run.requests.len(), error.is_retryable()),
+            (2, false),
+            "{location}"
+        );
     }
+    // Relative ones, too.
+    let url = format!("//{host}/next?x=3");
+    let turns = [
+        to("?x=1"),
+        to("sub/file?x=2"),
+        to(&url),
+        to("./last"),
+        whole().into(),
+    ];
+    let run = odd.get(turns);
+    run.result.unwrap();
+    let targets: Vec<_> = fetches(&run.requests).map(|it| &*it.target).collect();
+    let expected = [
+        "/file?signature=s0",
+        "/file?x=1",
+        "/sub/file?x=2",
+        "/next?x=3",
+        "/last",
+    ];
+    assert_eq!(targets, expected);
 }
 
 #[test]

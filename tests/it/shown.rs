@@ -365,10 +365,13 @@ fn add_downloads(golden: &mut Golden) {
         golden.add(heading, run.result.err());
     }
     let odd = Odd::new();
-    golden.add(
-        "the storage breaks for ever",
-        odd.get([broken(whole(), 10), Does::Reset]).result.err(),
-    );
+    let moved = Reply::new(302, "").header("location", "http://storage.test/x?signature=1");
+    for (heading, turn) in [
+        ("the storage redirects to plain http", moved.into()),
+        ("the storage breaks for ever", broken(whole(), 10)),
+    ] {
+        golden.add(heading, odd.get([turn, Does::Reset]).result.err());
+    }
     let api = odd.script.builder(false).build().unwrap();
     let download = Download::new().timeout(ms(150));
     let run = odd.play([odd.offer()], [Does::Stall(Vec::new())], &download);
