@@ -4,12 +4,12 @@
 use std::{io::Read, time::Duration};
 
 use ureq::BodyReader;
-use ureq::http::header::{ACCEPT, IF_RANGE, LOCATION, RANGE};
+use ureq::http::header::{self, ACCEPT, IF_RANGE, LOCATION, RANGE};
 use ureq::http::{HeaderMap, Request as UreqRequest, Uri, Version};
 
 use super::failure::{self, Limits};
 use super::{BaseUrl, Request, Transport, peer, proxy, variable};
-use crate::config::Setting;
+use crate::config::{Setting, USER_AGENT};
 use crate::error::{Error, ErrorKind, Facts, Result};
 use crate::{retry, url::resolve};
 
@@ -93,7 +93,10 @@ impl Transport {
             max_idle: Duration::ZERO,
             ..self.limits(&get)?
         };
-        let mut request = UreqRequest::get(url).header(ACCEPT, "*/*");
+        // The caller's own user agent is for the service.
+        let mut request = UreqRequest::get(url)
+            .header(ACCEPT, "*/*")
+            .header(header::USER_AGENT, USER_AGENT);
         if let Some((offset, validator)) = fetch.range {
             request = request
                 .header(RANGE, format!("bytes={offset}-"))

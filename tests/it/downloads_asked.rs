@@ -55,9 +55,13 @@ fn the_storage_gets_nothing_but_the_signed_url() {
             "{head}"
         );
     }
-    // The service is asked with it.
+    // The service is asked with it, and with the caller's user agent.
     let odd = Odd::new();
-    let run = odd.get([whole().into()]);
+    let builder = odd.script.builder(false).user_agent("caller/1");
+    let api = builder.build().unwrap();
+    let run = odd.watch([odd.offer()], [whole().into()], || {
+        api.download(ID, odd.path(), &Download::new())
+    });
     let [asked, fetched] = &run.requests[..] else {
         panic!("{:?}", run.requests)
     };
@@ -66,7 +70,10 @@ fn the_storage_gets_nothing_but_the_signed_url() {
         format!("/v1/agent/{ID}/model/download?redirect=false")
     );
     assert_eq!(asked.header("api-secret"), Some(SECRET));
+    assert_eq!(asked.header("user-agent"), Some("caller/1"));
     assert_eq!(fetched.header("api-secret"), None);
+    let own = concat!("bithuman-rust/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(fetched.header("user-agent"), Some(own));
     assert_eq!(fetched.method, "GET");
 }
 
