@@ -52,6 +52,9 @@ pub(super) fn next_step(head: &Head, offset: Option<u64>, note: &Note, failures:
 fn meaning(head: &Head, offset: Option<u64>, note: &Note) -> Step {
     use ErrorKind::{Rejected, Service, UnexpectedResponse};
     match (head.status, offset) {
+        (200 | 206, _) if is_text(head) => {
+            Step::Fail(UnexpectedResponse, "sent text instead of the file")
+        }
         (200, _) if is_whole_file(head) => Step::Write(0, length(head)),
         (206, Some(offset)) => match continued_total(head, offset, note) {
             Some(total) => Step::Write(offset, Some(total)),
@@ -67,10 +70,16 @@ fn meaning(head: &Head, offset: Option<u64>, note: &Note) -> Step {
 
 /// Whether a 200 is the whole file, and says where that ends.
 fn is_whole_file(head: &Head) -> bool {
-    let media_type = head.get("content-type").unwrap_or_default();
-    let is_html = media_type.to_ascii_lowercase().starts_with("text/html");
     let has_end = length(head) > Some(0) || head.is_chunked();
-    has_end && head.get("content-range").is_none() && !is_html && !is_encoded(head)
+    has_end && head.get("content-range").is_none() && !is_encoded(head)
+}
+
+/// Whether a body is a page or an error, by its media type. A storage may give a file any other one.
+fn is_text(head: &Head) -> bool {
+    let media_type = head.get("content-type").unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default();
+    let media_type = media_type.trim().to_ascii_lowercase();
+    media_type.starts_with("text/") || media_type.ends_with("json") || media_type.ends_with("xml")
 }
 
 /// The length of the whole file, if a 206 continues the noted one at this offset.

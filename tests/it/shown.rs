@@ -368,6 +368,7 @@ fn add_downloads(golden: &mut Golden) {
     let moved = Reply::new(302, "").header("location", "http://storage.test/x?signature=1");
     for (heading, turn) in [
         ("the storage redirects to plain http", moved.into()),
+        ("the storage sends a page", gateway(200).into()),
         ("the storage breaks for ever", broken(whole(), 10)),
     ] {
         golden.add(heading, odd.get([turn, Does::Reset]).result.err());

@@ -106,10 +106,22 @@ fn a_response_without_the_file_never_begins_one() {
             Some(9),
         ),
         ("1.0 200, content-length: 9", Some(9)),
+        (
+            "200, content-length: 9, content-type: application/octet-stream",
+            Some(9),
+        ),
+        (
+            "200, content-length: 9, content-type: model/x; a=text/json",
+            Some(9),
+        ),
     ];
     let fails = [
         (
             "200, content-length: 9, content-type: Text/HTML; x",
+            UnexpectedResponse,
+        ),
+        (
+            "206, etag: \"a\", content-range: bytes 40-99/100, content-type: text/html",
             UnexpectedResponse,
         ),
         (
@@ -168,6 +180,19 @@ fn a_response_without_the_file_never_begins_one() {
             matches!(step, Step::Fail(UnexpectedResponse, _)),
             "{step:?}"
         );
+    }
+}
+
+#[test]
+fn a_text_is_no_model_file() {
+    let texts = "text/plain application/xml application/json application/problem+json \
+        application/xhtml+xml image/svg+xml APPLICATION/JSON;charset=utf-8";
+    for media_type in texts.split(' ') {
+        let head = head(&format!(
+            "200, content-length: 9, content-type: {media_type}"
+        ));
+        let step = Step::Fail(UnexpectedResponse, "sent text instead of the file");
+        assert_eq!(next_step(&head, None, &note(), 0), step, "{media_type}");
     }
 }
 
