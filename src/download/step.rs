@@ -74,12 +74,16 @@ fn is_whole_file(head: &Head) -> bool {
     has_end && head.get("content-range").is_none() && !is_encoded(head)
 }
 
-/// Whether a body is a page or an error, by its media type. A storage may give a file any other one.
+/// Whether a body is a page or an error, by its media type. A file may have any other one: nginx's
+/// own default is `text/plain`.
 fn is_text(head: &Head) -> bool {
     let media_type = head.get("content-type").unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default();
     let media_type = media_type.trim().to_ascii_lowercase();
-    media_type.starts_with("text/") || media_type.ends_with("json") || media_type.ends_with("xml")
+    match &*media_type {
+        "text/plain" => false,
+        other => other.starts_with("text/") || other.ends_with("json") || other.ends_with("xml"),
+    }
 }
 
 /// The length of the whole file, if a 206 continues the noted one at this offset.

@@ -110,6 +110,7 @@ fn a_response_without_the_file_never_begins_one() {
             "200, content-length: 9, content-type: application/octet-stream",
             Some(9),
         ),
+        ("200, content-length: 9, content-type: text/plain", Some(9)),
         (
             "200, content-length: 9, content-type: model/x; a=text/json",
             Some(9),
@@ -185,7 +186,7 @@ fn a_response_without_the_file_never_begins_one() {
 
 #[test]
 fn a_text_is_no_model_file() {
-    let texts = "text/plain application/xml application/json application/problem+json \
+    let texts = "text/xml application/xml application/json application/problem+json \
         application/xhtml+xml image/svg+xml APPLICATION/JSON;charset=utf-8";
     for media_type in texts.split(' ') {
         let head = head(&format!(
