@@ -117,14 +117,16 @@ impl<'a> Job<'a> {
         let offer = self.ask(endpoint)?;
         let transport = &self.api.shared.transport;
         let range = part.range(&offer.model);
+        let mut stall = self.download.stall;
+        let last_error = self.last_error.as_ref().map(Error::kind);
+        if last_error == Some(ErrorKind::Timeout) {
+            // Some storages begin late, and ureq has one limit for the head and for each read.
+            stall = stall.max(transport.response_timeout);
+        }
         let stream = transport.fetch(&Fetch {
             url: &offer.url,
             range,
-            stall: match self.last_error.as_ref().map(Error::kind) {
-                // The head may take as long as that of any other response.
-                Some(ErrorKind::Timeout) => self.download.stall.max(transport.response_timeout),
-                _ => self.download.stall,
-            },
+            stall,
             deadline: self.deadline,
         })?;
         let offset = range.map(|range| range.0);

@@ -21,7 +21,7 @@ pub(crate) struct Fetch<'a> {
     pub url: &'a str,
     /// The offset to begin at, and the validator of what is there before it.
     pub range: Option<(u64, &'a str)>,
-    /// How long nothing may come. ureq has one limit for the head and for each read.
+    /// How long nothing may come, of the head or between two reads.
     pub stall: Duration,
     /// A time on the clock.
     pub deadline: Duration,
