@@ -718,6 +718,25 @@ fn a_storage_that_stalls_or_begins_late_is_left_for_another_connection() {
 }
 
 #[test]
+fn each_try_has_its_own_connection_after_the_pause_that_the_storage_asks_for() {
+    let odd = Odd::new();
+    let busy = || Vec::from(Reply::new(503, "").header("retry-after", "7"));
+    // It would keep its connections.
+    let both = replies_on_one_connection([busy(), whole().into()]);
+    let storage = Server::new([
+        replies_on_one_connection([busy(), busy()]),
+        both,
+        reply(whole()),
+    ]);
+    let run = odd.run([offer(&storage.url).into()]);
+    run.result.unwrap();
+    assert_eq!(run.sleeps, [secs(7); 2]);
+    let requests = storage.requests();
+    let connections: Vec<_> = requests.iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [0, 1, 2]);
+}
+
+#[test]
 fn the_deadline_ends_a_download_that_drips() {
     let odd = Odd::new();
     let drips = Server::new([act(|c| {
@@ -759,7 +778,8 @@ fn a_shutdown_ends_a_storage_that_stalls_within_100_ms() {
     let odd = Odd::new();
     let head: Vec<u8> = whole().into();
     for stalled in [head[..head.len() - 5].to_vec(), Vec::new()] {
-        let api = odd.script.builder(false).build().unwrap();
+        let events = Events::default();
+        let api = events.record(odd.script.builder(false));
         let stopper = api.clone();
         let thread = std::thread::spawn(move || {
             std::thread::sleep(ms(100));
@@ -775,6 +795,9 @@ fn a_shutdown_ends_a_storage_that_stalls_within_100_ms() {
         assert!(elapsed < ms(100), "{elapsed:?}");
         let error = run.result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ShutDown, "{error}");
+        // It passes for no broken connection.
+        let events = format!("{:?}", events.all());
+        assert!(!events.contains("Retrying"), "{events}");
     }
 }
 
