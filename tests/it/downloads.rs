@@ -434,32 +434,39 @@ fn a_range_that_is_refused_is_asked_for_without_it_before_the_call_gives_up() {
 
 #[test]
 fn a_body_that_goes_on_behind_the_end_of_the_file_is_thrown_away() {
-    let head = format!("HTTP/1.1 206 OK\r\netag: {ETAG}\r\ncontent-range: bytes 10-35/36\r\n");
-    let x = "x".repeat(26);
-    let rows = [
-        format!("{head}transfer-encoding: chunked\r\n\r\n34\r\n{x}{x}\r\n0\r\n\r\n"),
-        format!("{head}transfer-encoding: chunked\r\n\r\n1a\r\n{x}\r\n1\r\nx\r\n0\r\n\r\n"),
+    // More than is read at once.
+    let (length, x) = (100_010, "x".repeat(100_000));
+    let first =
+        format!("HTTP/1.1 200 OK\r\netag: {ETAG}\r\ncontent-length: {length}\r\n\r\n0123456789");
+    let head = format!(
+        "HTTP/1.1 206 OK\r\netag: {ETAG}\r\ncontent-range: bytes 10-{}/{length}\r\n",
+        length - 1
+    );
+    let chunk = format!("{:x}\r\n{x}\r\n", x.len());
+    for long in [
+        format!("{head}transfer-encoding: chunked\r\n\r\n{chunk}1\r\nx\r\n0\r\n\r\n"),
         format!("{head}\r\n{x}x"),
-    ];
-    for long in rows {
+    ] {
         let odd = Odd::new();
-        let turns = || [broken(whole(), 10), raw(&*long)];
+        let turns = || [raw(&*first), raw(&*long)];
         // Another try asks for the whole file. Until it comes, what was there before stays.
-        let run = odd.get(turns().into_iter().chain([Reply::new(451, "").into()]));
+        let no = Does::from(Reply::new(451, ""));
+        let run = odd.get(turns().into_iter().chain([no]));
         assert_eq!(run.result.unwrap_err().kind(), ErrorKind::Rejected);
-        assert_eq!(ranges(&run.requests), ["all", "bytes=10-", "all"], "{long}");
+        assert_eq!(ranges(&run.requests), ["all", "bytes=10-", "all"]);
         let part = fs::read(odd.dir.path("agent.imx.part")).unwrap();
-        assert_eq!(part, FILE[..10], "{long}");
+        assert_eq!(part, FILE[..10]);
         let run = odd.get([raw(&*long), whole().into()]);
-        assert_eq!(run.result.unwrap().length, 36, "{long}");
-        assert_eq!(fs::read(odd.path()).unwrap(), FILE, "{long}");
+        assert_eq!(run.result.unwrap().length, 36);
+        assert_eq!(fs::read(odd.path()).unwrap(), FILE);
         // It brings the file no further.
         fs::remove_file(odd.path()).unwrap();
-        let turns = (0..20).flat_map(|_| turns());
-        let error = odd.get(turns).result.unwrap_err();
-        assert_says(
-            &error,
-            "sent more than it announced (206); call download again",
+        let run = odd.get((0..20).flat_map(|_| turns()));
+        run.result.unwrap_err();
+        assert!(
+            ranges(&run.requests).len() <= 12,
+            "{:?}",
+            ranges(&run.requests)
         );
     }
 }

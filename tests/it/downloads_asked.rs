@@ -722,12 +722,8 @@ fn each_try_has_its_own_connection_after_the_pause_that_the_storage_asks_for() {
     let odd = Odd::new();
     let busy = || Vec::from(Reply::new(503, "").header("retry-after", "7"));
     // It would keep its connections.
-    let both = replies_on_one_connection([busy(), whole().into()]);
-    let storage = Server::new([
-        replies_on_one_connection([busy(), busy()]),
-        both,
-        reply(whole()),
-    ]);
+    let both = || replies_on_one_connection([busy(), whole().into()]);
+    let storage = Server::new([both(), both(), reply(whole())]);
     let run = odd.run([offer(&storage.url).into()]);
     run.result.unwrap();
     assert_eq!(run.sleeps, [secs(7); 2]);
