@@ -117,16 +117,14 @@ impl<'a> Job<'a> {
         let offer = self.ask(endpoint)?;
         let transport = &self.api.shared.transport;
         let range = part.range(&offer.model);
-        let mut stall = self.download.stall;
-        let last_error = self.last_error.as_ref().map(Error::kind);
-        if last_error == Some(ErrorKind::Timeout) {
-            // Some storages begin late, and ureq has one limit for the head and for each read.
-            stall = stall.max(transport.response_timeout);
-        }
         let stream = transport.fetch(&Fetch {
             url: &offer.url,
             range,
-            stall,
+            stall: match self.last_error.as_ref().map(Error::kind) {
+                // Some storages begin late, and ureq has one limit for the head and for each read.
+                Some(ErrorKind::Timeout) => self.download.stall.max(transport.response_timeout),
+                _ => self.download.stall,
+            },
             deadline: self.deadline,
         })?;
         let offset = range.map(|range| range.0);
@@ -156,14 +154,16 @@ impl<'a> Job<'a> {
             started.map_err(|reason| write_error(reason, part))?;
         }
         while n > 0 {
-            let end = part.offset + n as u64;
-            if part.note.total.is_some_and(|total| end > total) {
+            if part
+                .note
+                .total
+                .is_some_and(|total| part.offset + n as u64 > total)
+            {
                 // What was written of this body may be wrong too.
                 let cut = part.begin(offset, part.note.clone());
                 cut.map_err(|reason| write_error(reason, part))?;
                 part.offset = 0;
-                let what = "sent more than it announced";
-                return Err(stream.error(ErrorKind::UnexpectedResponse, what));
+                break;
             }
             let written = part.write(buffer.get(..n).unwrap_or_default());
             written.map_err(|reason| write_error(reason, part))?;

@@ -40,21 +40,9 @@ impl From<Error> for Failure {
 /// Decides what a response means. `offset` is where it was to begin, if not at the start. `failures`
 /// counts as in [`pause`].
 pub(super) fn next_step(head: &Head, offset: Option<u64>, note: &Note, failures: u32) -> Step {
-    match meaning(head, offset, note) {
-        // It may be the range alone that is refused: every later call would ask for it again.
-        Step::Fail(kind, _) if offset.is_some() && !may_retry(kind.is_transient(), failures) => {
-            Step::WithoutRange
-        }
-        step => step,
-    }
-}
-
-fn meaning(head: &Head, offset: Option<u64>, note: &Note) -> Step {
     use ErrorKind::{Rejected, Service, UnexpectedResponse};
-    match (head.status, offset) {
-        (200 | 206, _) if is_text(head) => {
-            Step::Fail(UnexpectedResponse, "sent text instead of the file")
-        }
+    let step = match (head.status, offset) {
+        (200 | 206, _) if is_text(head) => Step::Fail(UnexpectedResponse, "sent text, not a file"),
         (200, _) if is_whole_file(head) => Step::Write(0, length(head)),
         (206, Some(offset)) => match continued_total(head, offset, note) {
             Some(total) => Step::Write(offset, Some(total)),
@@ -65,6 +53,12 @@ fn meaning(head: &Head, offset: Option<u64>, note: &Note) -> Step {
         (400 | 401 | 403 | 404 | 410, _) => Step::Fail(Service, "refuses the signed URL"),
         (408 | 425 | 429 | 500.., _) => Step::Fail(Service, "failed"),
         _ => Step::Fail(Rejected, "rejected the request"),
+    };
+    // It may refuse ranges alone: every later call would ask for the same one again.
+    let is_end = matches!(step, Step::Fail(kind, _) if !may_retry(kind.is_transient(), failures));
+    match is_end && offset.is_some() {
+        true => Step::WithoutRange,
+        false => step,
     }
 }
 
@@ -74,16 +68,18 @@ fn is_whole_file(head: &Head) -> bool {
     has_end && head.get("content-range").is_none() && !is_encoded(head)
 }
 
-/// Whether a body is a page or an error, by its media type. A file may have any other one: nginx's
-/// own default is `text/plain`.
+/// Whether a body is a page or an error. A file may have any other media type: that of nginx, where
+/// none is set, is `text/plain`.
 fn is_text(head: &Head) -> bool {
     let media_type = head.get("content-type").unwrap_or_default();
-    let media_type = media_type.split(';').next().unwrap_or_default();
-    let media_type = media_type.trim().to_ascii_lowercase();
-    match &*media_type {
-        "text/plain" => false,
-        other => other.starts_with("text/") || other.ends_with("json") || other.ends_with("xml"),
-    }
+    let media_type = media_type
+        .split([';', ' '])
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    ["html", "json", "xml"]
+        .iter()
+        .any(|end| media_type.ends_with(end))
 }
 
 /// The length of the whole file, if a 206 continues the noted one at this offset.
@@ -100,10 +96,8 @@ fn continued_total(head: &Head, offset: u64, note: &Note) -> Option<u64> {
 
 /// The length of the body, unless its end says that.
 fn length(head: &Head) -> Option<u64> {
-    match head.is_chunked() {
-        true => None,
-        false => head.get("content-length")?.parse().ok(),
-    }
+    let length = head.get("content-length")?.parse().ok();
+    length.filter(|_| !head.is_chunked())
 }
 
 /// A validator that stands for the same bytes, and not only for the same meaning.
@@ -115,11 +109,13 @@ pub(super) fn strong_etag(head: &Head) -> Option<String> {
 
 /// Whether the body is compressed, or changed in another way than in chunks.
 fn is_encoded(head: &Head) -> bool {
-    let is_coded = |name| {
-        let coding = head.get(name).unwrap_or("identity");
-        !coding.eq_ignore_ascii_case("identity")
+    let is = |name, coding| {
+        head.get(name)
+            .unwrap_or(coding)
+            .eq_ignore_ascii_case(coding)
     };
-    is_coded("content-encoding") || is_coded("transfer-encoding") && !head.is_chunked()
+    let is_plain = head.is_chunked() || is("transfer-encoding", "identity");
+    !is_plain || !is("content-encoding", "identity")
 }
 
 /// How long to pause before the next try, if there is to be one. `failures` counts the tries before

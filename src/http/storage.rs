@@ -52,11 +52,9 @@ impl Transport {
         })?;
         for _ in 0..=MAX_REDIRECTS {
             let stream = self.fetch_once(&url, &target, fetch)?;
-            let location = match stream.head.status {
-                301..=303 | 307 | 308 => stream.head.headers.get(LOCATION),
-                _ => None,
-            };
-            let Some(location) = location else {
+            let is_redirect = matches!(stream.head.status, 301..=303 | 307 | 308);
+            let location = stream.head.headers.get(LOCATION);
+            let Some(location) = location.filter(|_| is_redirect) else {
                 return Ok(stream);
             };
             url = resolve(&url, &String::from_utf8_lossy(location.as_bytes()));
@@ -102,10 +100,8 @@ impl Transport {
                 .header(RANGE, format!("bytes={offset}-"))
                 .header(IF_RANGE, validator);
         }
-        let response = match request.body(()) {
-            Ok(request) => self.storage.run(self.limit(request, &limits)),
-            Err(error) => Err(error.into()),
-        };
+        let request = request.body(()).map_err(ureq::Error::from);
+        let response = request.and_then(|it| self.storage.run(self.limit(it, &limits)));
         self.check_stopped()?;
         let response = response.map_err(|error| failure::to_error(error, &limits))?;
         let (head, body) = response.into_parts();

@@ -192,7 +192,7 @@ fn a_text_is_no_model_file() {
         let head = head(&format!(
             "200, content-length: 9, content-type: {media_type}"
         ));
-        let step = Step::Fail(UnexpectedResponse, "sent text instead of the file");
+        let step = Step::Fail(UnexpectedResponse, "sent text, not a file");
         assert_eq!(next_step(&head, None, &note(), 0), step, "{media_type}");
     }
 }
