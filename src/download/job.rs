@@ -121,13 +121,14 @@ impl<'a> Job<'a> {
             url: &offer.url,
             range,
             stall: match self.last_error.as_ref().map(Error::kind) {
-                // The head may take as long as that of any other response.
+                // Some storages begin late, and ureq has one limit for the head and for each read.
                 Some(ErrorKind::Timeout) => self.download.stall.max(transport.response_timeout),
                 _ => self.download.stall,
             },
             deadline: self.deadline,
         })?;
-        match next_step(&stream.head, range.map(|range| range.0), &part.note) {
+        let offset = range.map(|range| range.0);
+        match next_step(&stream.head, offset, &part.note, self.failures) {
             Step::Write(offset, total) => {
                 let note = Note {
                     model: offer.model,
@@ -153,6 +154,17 @@ impl<'a> Job<'a> {
             started.map_err(|reason| write_error(reason, part))?;
         }
         while n > 0 {
+            if part
+                .note
+                .total
+                .is_some_and(|total| part.offset + n as u64 > total)
+            {
+                // What was written of this body may be wrong too.
+                let cut = part.begin(offset, part.note.clone());
+                cut.map_err(|reason| write_error(reason, part))?;
+                part.offset = 0;
+                break;
+            }
             let written = part.write(buffer.get(..n).unwrap_or_default());
             written.map_err(|reason| write_error(reason, part))?;
             self.fetched += n as u64;

@@ -55,9 +55,13 @@ fn the_storage_gets_nothing_but_the_signed_url() {
             "{head}"
         );
     }
-    // The service is asked with it.
+    // The service is asked with it, and with the caller's user agent.
     let odd = Odd::new();
-    let run = odd.get([whole().into()]);
+    let builder = odd.script.builder(false).user_agent("caller/1");
+    let api = builder.build().unwrap();
+    let run = odd.watch([odd.offer()], [whole().into()], || {
+        api.download(ID, odd.path(), &Download::new())
+    });
     let [asked, fetched] = &run.requests[..] else {
         panic!("{:?}", run.requests)
     };
@@ -66,7 +70,10 @@ fn the_storage_gets_nothing_but_the_signed_url() {
         format!("/v1/agent/{ID}/model/download?redirect=false")
     );
     assert_eq!(asked.header("api-secret"), Some(SECRET));
+    assert_eq!(asked.header("user-agent"), Some("caller/1"));
     assert_eq!(fetched.header("api-secret"), None);
+    let own = concat!("bithuman-rust/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(fetched.header("user-agent"), Some(own));
     assert_eq!(fetched.method, "GET");
 }
 
@@ -175,7 +182,7 @@ fn the_signed_url_is_shown_nowhere() {
 }
 
 /// What an error says of a URL that no file is fetched from.
-const NO_URL: &str = "the URL of the file is not https, or has a user in it; report it";
+const NO_URL: &str = "the URL of the file is not a valid https URL, or has a user in it; report it";
 
 #[test]
 fn redirects_are_followed_five_times_and_each_is_checked() {
@@ -206,15 +213,41 @@ fn redirects_are_followed_five_times_and_each_is_checked() {
     for location in [
         "http://storage.test/file",
         "https://user@storage.test/file",
+        "//user@127.0.0.1/file",
         "file:///etc/passwd",
         "ftp://127.0.0.1/file",
-        "file",
-        "",
+        "/a file",
+        "/f\u{e9}",
     ] {
         let run = odd.get([to(location)]);
-        assert_says(&run.result.unwrap_err(), NO_URL);
-        assert_eq!(run.requests.len(), 2, "{location}");
+        let error = run.result.unwrap_err();
+        assert_says(&error, "redirects to what is not a valid https URL");
+        assert_eq!(
+            (run.requests.len(), error.is_retryable()),
+            (2, false),
+            "{location}"
+        );
     }
+    // Relative ones, too.
+    let url = format!("//{host}/next?x=3");
+    let turns = [
+        to("?x=1"),
+        to("sub/file?x=2"),
+        to(&url),
+        to("./last"),
+        whole().into(),
+    ];
+    let run = odd.get(turns);
+    run.result.unwrap();
+    let targets: Vec<_> = fetches(&run.requests).map(|it| &*it.target).collect();
+    let expected = [
+        "/file?signature=s0",
+        "/file?x=1",
+        "/sub/file?x=2",
+        "/next?x=3",
+        "/last",
+    ];
+    assert_eq!(targets, expected);
 }
 
 #[test]
@@ -234,6 +267,11 @@ fn a_url_that_cannot_be_meant_is_refused_before_anything_is_sent_there() {
         "https:///file",
         "file:///etc/passwd",
         "https://storage.test:x/file",
+        "https://storage.test/a file",
+        " https://storage.test/file",
+        "https://storage.test/file?a=\n",
+        "https://storage.test/f\u{e9}",
+        &format!("https://storage.test/file?{}", "x".repeat(70_000)),
     ] {
         let run = odd.run([offer(url).into()]);
         let error = run.result.unwrap_err();
@@ -823,6 +861,21 @@ fn a_storage_that_stalls_or_begins_late_is_left_for_another_connection() {
 }
 
 #[test]
+fn each_try_has_its_own_connection_after_the_pause_that_the_storage_asks_for() {
+    let odd = Odd::new();
+    let busy = || Vec::from(Reply::new(503, "").header("retry-after", "7"));
+    // It would keep its connections.
+    let both = || replies_on_one_connection([busy(), whole().into()]);
+    let storage = Server::new([both(), both(), reply(whole())]);
+    let run = odd.run([offer(&storage.url).into()]);
+    run.result.unwrap();
+    assert_eq!(run.sleeps, [secs(7); 2]);
+    let requests = storage.requests();
+    let connections: Vec<_> = requests.iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [0, 1, 2]);
+}
+
+#[test]
 fn the_deadline_ends_a_download_that_drips() {
     let odd = Odd::new();
     let drips = Server::new([act(|c| {
@@ -878,7 +931,8 @@ fn a_shutdown_ends_a_storage_that_stalls_within_100_ms() {
     let odd = Odd::new();
     let head: Vec<u8> = whole().into();
     for stalled in [head[..head.len() - 5].to_vec(), Vec::new()] {
-        let api = odd.script.builder(false).build().unwrap();
+        let events = Events::default();
+        let api = events.record(odd.script.builder(false));
         let stopper = api.clone();
         let thread = std::thread::spawn(move || {
             std::thread::sleep(ms(100));
@@ -894,6 +948,9 @@ fn a_shutdown_ends_a_storage_that_stalls_within_100_ms() {
         assert!(elapsed < ms(100), "{elapsed:?}");
         let error = run.result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ShutDown, "{error}");
+        // It passes for no broken connection.
+        let events = format!("{:?}", events.all());
+        assert!(!events.contains("Retrying"), "{events}");
     }
 }
 
