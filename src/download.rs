@@ -69,10 +69,10 @@ impl Download {
 
     /// Sets how long the storage may send nothing.
     ///
-    /// After that the download is resumed over another connection. If no response has begun by
-    /// then, the storage may send nothing for the
-    /// [`response_timeout`](crate::ApiBuilder::response_timeout) in the next try, at any point of
-    /// it. Default: 60 s.
+    /// After that the download is resumed over another connection. If that happens before the
+    /// response begins, the next try waits for the
+    /// [`response_timeout`](crate::ApiBuilder::response_timeout), also while the file comes.
+    /// Default: 60 s.
     pub fn stall(mut self, time: Duration) -> Self {
         self.stall = time;
         self

@@ -154,11 +154,8 @@ impl<'a> Job<'a> {
             started.map_err(|reason| write_error(reason, part))?;
         }
         while n > 0 {
-            if part
-                .note
-                .total
-                .is_some_and(|total| part.offset + n as u64 > total)
-            {
+            let end = part.offset + n as u64;
+            if part.note.total.is_some_and(|total| end > total) {
                 // What was written of this body may be wrong too.
                 let cut = part.begin(offset, part.note.clone());
                 cut.map_err(|reason| write_error(reason, part))?;

@@ -72,14 +72,9 @@ fn is_whole_file(head: &Head) -> bool {
 /// none is set, is `text/plain`.
 fn is_text(head: &Head) -> bool {
     let media_type = head.get("content-type").unwrap_or_default();
-    let media_type = media_type
-        .split([';', ' '])
-        .next()
-        .unwrap_or_default()
-        .to_ascii_lowercase();
-    ["html", "json", "xml"]
-        .iter()
-        .any(|end| media_type.ends_with(end))
+    let name = media_type.split([';', ' ']).next().unwrap_or_default();
+    let name = name.to_ascii_lowercase();
+    name.ends_with("html") || name.ends_with("json") || name.ends_with("xml")
 }
 
 /// The length of the whole file, if a 206 continues the noted one at this offset.
