@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bithuman::serde_json::{self, Value, json};
 use bithuman::{Api, Download, ErrorKind, Event};
 
+#[cfg(target_os = "linux")]
 use crate::bounded::growth;
 use crate::downloads::*;
 use crate::harness::*;
@@ -20,6 +21,8 @@ use crate::mock_server;
 /// The variable with a child's task.
 const TASK: &str = "DOWNLOAD_TASK";
 
+/// Its memory is measured as Linux shows it.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_child_of_these_tests() {
     let Ok(task) = env::var(TASK) else { return };
@@ -119,7 +122,7 @@ fn a_download_that_is_killed_six_times_fetches_little_twice() {
     println!("{fetched} bytes were fetched");
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_fills_up_leaves_the_part_and_says_how_much_is_missing() {
     let desk = Desk::new(3 * MB);
