@@ -246,8 +246,11 @@ fn is_stopped(stage: &Stage, stop: Stop, soon: Duration) -> bool {
     }
 
     let case = format!("{name}, {stop:?}: {error:?}");
+    // On Windows a shutdown does not end a request in flight.
+    let may_be_late = cfg!(windows) && stop == Stop::Shutdown;
     // The clock has skipped the sleep.
-    assert!(late < GRACE || !stalls, "{case}: {late:?} late");
+    let is_late = late >= GRACE && stalls && !may_be_late;
+    assert!(!is_late, "{case}: {late:?} late");
     let kind = kind.unwrap_or(match stop {
         Stop::Deadline => ErrorKind::WaitTimedOut,
         Stop::Shutdown => ErrorKind::ShutDown,

@@ -174,6 +174,8 @@ fn a_part_that_is_whole_is_put_in_place_without_a_request() {
     desk.assert_whole();
 }
 
+/// Windows lets nobody remove it.
+#[cfg(unix)]
 #[test]
 fn a_note_that_was_removed_is_noticed_before_the_file_is_put_in_place() {
     let desk = Desk::new(MB);

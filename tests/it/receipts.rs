@@ -916,7 +916,8 @@ fn a_second_failure_is_told_and_not_paid_for() {
             let call = scope.spawn(|| api.ensure_agent(desk.path(), &small(), &Wait::new()));
             thread::sleep(ms(150));
             desk.append(&held, &["sending L", "accepted L", "failed L"]);
-            held.unlock().unwrap();
+            // Wine reports that nothing is locked any more.
+            let _ = held.unlock();
             let result = call.join().unwrap();
             assert_eq!(told(&result), "GenerationFailed Refunded agent");
             let error = result.unwrap_err();
