@@ -149,6 +149,10 @@ pub(crate) fn reread<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Strin
 /// Inside a JSON string the quotes of the name would have backslashes, so no message matches.
 pub(crate) fn scan_for_agent_id(text: &str) -> Option<String> {
     for (at, name) in text.match_indices("\"agent_id\"") {
+        // Here the quote is a part of another field's name.
+        if text.get(..at)?.ends_with('\\') {
+            continue;
+        }
         let rest = text.get(at + name.len()..)?.trim_start();
         let value = rest.strip_prefix(':').unwrap_or_default().trim_start();
         let found = match value.strip_prefix('"') {

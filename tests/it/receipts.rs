@@ -430,6 +430,7 @@ fn the_key_is_written_down_first() {
     desk.api(true).generate_once(desk.path(), &request).unwrap();
     let line: Value = serde_json::from_str(seen.lock().unwrap().trim_end()).unwrap();
     let sending = &line["sending"];
+    assert_eq!(sending["format"], 1);
     assert_eq!(sending["key"], desk.keys()[0]);
     assert_eq!(
         (&sending["date"], &sending["base_url"]),
@@ -1104,6 +1105,26 @@ fn a_model_that_is_waited_for_does_not_end_the_receipt() {
             assert_eq!(says_it, after == ", failed K", "{error}");
         }
     }
+}
+
+#[test]
+fn only_after_the_agent_is_created_a_poll_waits_for_the_interval() {
+    for (before, sleeps) in [("", vec![secs(5)]), ("sending K, accepted K", Vec::new())] {
+        let desk = Desk::new();
+        desk.write(before);
+        desk.ensure(false).unwrap();
+        assert_eq!(desk.server.clock.sleeps(), sleeps);
+    }
+}
+
+#[test]
+fn a_field_of_4_kib_is_kept_and_a_longer_one_is_not() {
+    let desk = Desk::new();
+    let long = json!({"agent_id": ID, "a": "x".repeat(4094), "b": "x".repeat(4095)});
+    desk.set(|state| state.posts = [Some(Reply::json(200, long))].into());
+    assert_eq!(desk.once(true).unwrap().extra.len(), 2);
+    let names: Vec<_> = desk.once(true).unwrap().extra.into_iter().collect();
+    assert_eq!(names, [("a".into(), "x".repeat(4094).into())]);
 }
 
 /// Git may check a prompt out with other line ends.

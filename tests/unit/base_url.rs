@@ -37,6 +37,7 @@ fn what_cannot_be_a_base_url_is_refused_by_its_name_and_never_shown() {
     let no_host = "has no host, or a port that is not a number";
     let quotes = "has a quote at its start or end: remove the quotes";
     let user = "contains a user or password, which are not the API secret: remove them";
+    let bad_char = "contains a character that no host has: remove it";
     let query = "contains a query or a fragment: remove it";
     let v1 = "ends in /v1, which every request adds: remove it";
     let endpoint = "is the URL of one endpoint: remove /v1 and what follows";
@@ -55,6 +56,8 @@ fn what_cannot_be_a_base_url_is_refused_by_its_name_and_never_shown() {
         ("https://:443", no_host),
         ("https://user:geheim@a.example", user),
         ("https://geheim@a.example", user),
+        ("https://geheim;a.example", bad_char),
+        ("https://a.example/geheim,", bad_char),
         ("https://a.example?geheim", query),
         ("https://a.example/#geheim", query),
         ("https://a.example/?", query),

@@ -69,6 +69,21 @@ fn a_value_counts_and_not_how_it_is_written() {
 }
 
 #[test]
+fn how_the_lines_of_a_text_end_does_not_count() {
+    let hash = |write: fn(&mut Fingerprint)| {
+        let mut fingerprint = Fingerprint::new();
+        write(&mut fingerprint);
+        fingerprint.finish()
+    };
+    let expected = hash(|print| print.write(b"a\n\nb\rc\n"));
+    assert_eq!(hash(|print| print.write_text("a\n\nb\rc\n")), expected);
+    assert_eq!(
+        hash(|print| print.write_text("a\r\n\r\nb\rc\r\n")),
+        expected
+    );
+}
+
+#[test]
 fn values_that_could_run_together_differ() {
     let texts = r#"1 1.0 "1" -1 true [1] 18446744073709551615 "" ["ab","c"] ["a","bc"] ["abc"]
         ["abc",""] ["","abc"] "abc" [["abc"]] [["a"],"b"] [["a","b"]] ["a",["b"]] {"a":"b"}

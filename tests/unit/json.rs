@@ -105,8 +105,10 @@ fn a_field_is_read_as_text_as_any_text_and_as_an_id() {
         assert_eq!(fields.object("f").is_whole, json.starts_with('{'));
         assert!(fields.text("g").is_none() && fields.id("g").is_none());
     }
-    let long = format!(r#"{{"f":[{}1]}}"#, "1,".repeat(MAX_EXTRA));
-    assert_eq!(Fields::parse(&long).any_text("f"), None);
+    for (len, expected) in [(MAX_EXTRA, Some("[1]")), (MAX_EXTRA + 1, None)] {
+        let long = format!(r#"{{"f":[1{}]}}"#, " ".repeat(len - 3));
+        assert_eq!(Fields::parse(&long).any_text("f").as_deref(), expected);
+    }
 }
 
 #[test]
@@ -167,6 +169,7 @@ fn an_agent_id_is_found_in_text_that_is_not_json() {
         r#"{"message":"\"agent_id\": 4711 is wrong"} => -"#,
         r#"["agent_id","A91"] => -"#,
         r#"{"my_agent_id":"A91"} => -"#,
+        r#"{"my\"agent_id":"A91"} => -"#,
         r#"{"agent_id":NaN} => -"#,
         r#"{"agent_id":-4711} => -"#,
         r#"{"agent_id":{"x":"A91"}} => -"#,
@@ -177,6 +180,14 @@ fn an_agent_id_is_found_in_text_that_is_not_json() {
         let id = scan_for_agent_id(text);
         assert_eq!(id.as_deref().unwrap_or("-"), expected, "{text}");
     }
+}
+
+#[test]
+fn a_text_that_is_not_json_says_failure_where_success_is_false() {
+    let yes = r#"{"x":NaN,"success":false|<pre>{"success":true} "success" : false"#;
+    let no = r#"{"x":NaN,"success":true|"success"|false|{"success":null,"x":false}|"#;
+    assert!(yes.split('|').all(scan_for_failure));
+    assert!(!no.split('|').any(scan_for_failure));
 }
 
 #[test]

@@ -180,6 +180,7 @@ fn another_request_is_refused_and_the_difference_named() {
     for (change, others) in rows {
         for words in [
             "sending K",
+            "sending K, named L",
             "sending K, named K",
             "sending K, accepted K",
             "sending K, accepted K, ready K",
@@ -191,7 +192,9 @@ fn another_request_is_refused_and_the_difference_named() {
             }
             let what = decided(&lines(words), &call);
             let of = match words {
-                "sending K" => "is for a request that may have been billed, with another",
+                "sending K" | "sending K, named L" => {
+                    "is for a request that may have been billed, with another"
+                }
                 "sending K, named K" => {
                     "is for a request that may have created agent A-K, with another"
                 }
@@ -205,6 +208,24 @@ fn another_request_is_refused_and_the_difference_named() {
     set(&mut call, "prompt");
     let what = decided(&lines("sending K, accepted K, failed K"), &call);
     assert!(what.contains("created with another prompt;"), "{what}");
+}
+
+#[test]
+fn the_agent_that_an_error_names_is_written_down_unless_the_request_was_refused() {
+    let rows = [
+        (Billing::Billed, "{\"accepted\""),
+        (Billing::Unknown, "{\"named\""),
+        (Billing::NotBilled, ""),
+    ];
+    for (billing, expected) in rows {
+        let error = Error::invalid("x").billing_is(billing);
+        assert_eq!(Line::named_by(&error, "K"), None);
+        let line = Line::named_by(&error.agent("A1"), "K");
+        let text = line.map_or(String::new(), |line| {
+            String::from_utf8(line.text(0).unwrap()).unwrap()
+        });
+        assert!(text.starts_with(expected) && text.is_empty() == expected.is_empty());
+    }
 }
 
 /// What an editor, git or a power cut does to a file.
@@ -241,6 +262,12 @@ fn a_file_is_read_as_it_was_meant() {
         assert_eq!(parse(empty.as_bytes()).map(|lines| lines.last), Ok(None));
         assert!(may_be_receipt(empty.as_bytes()));
     }
+    for start in ["{", &first[..5], &first, &format!("\u{feff}\n{whole}")] {
+        assert!(may_be_receipt(start.as_bytes()), "{start}");
+    }
+    for other in ["[package]", "{\"send\":1}", "\0", "x"] {
+        assert!(!may_be_receipt(other.as_bytes()), "{other}");
+    }
     let newer = first.replace("\"format\":1", "\"format\":2");
     let rows = [
         ("\0\0\0".into(), DAMAGED),
@@ -250,7 +277,7 @@ fn a_file_is_read_as_it_was_meant() {
         (format!("{whole}{{\"accepted\":3}}\n"), DAMAGED),
         (format!("{whole}{{\"another\":{{}}}}\n"), DAMAGED),
         (second.clone(), DAMAGED),
-        (format!("<<<<<<< ours\n{whole}"), DAMAGED),
+        (format!("<<<<<<< ours\n{first}"), DAMAGED),
         (format!("{first}<<<<<<< ours\n{second}"), DAMAGED),
         (newer.clone(), "has format 2"),
         (format!("{whole}{newer}"), "has format 2"),
@@ -273,7 +300,11 @@ fn a_file_cut_anywhere_is_never_another_attempt() {
                 Err(_) => assert!(cut < first.len(), "{text}"),
                 Ok(parsed) => {
                     let step = decide(parsed.last.as_ref(), &call("told K"));
-                    let is_safe = matches!(step, Step::Unknown(_) | Step::Return(..));
+                    let is_safe = match &step {
+                        Step::Unknown(_) => parsed.last.unwrap().is_pending(),
+                        Step::Return(..) => !parsed.last.unwrap().is_pending(),
+                        _ => false,
+                    };
                     assert!(is_safe && parsed.len > 0, "{step:?}: {text}");
                 }
             }

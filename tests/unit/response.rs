@@ -107,7 +107,7 @@ fn a_status_and_a_code_have_one_kind() {
         Unauthorized: 200 299; UNAUTHORIZED MISSING_AUTH ACCOUNT_SUSPENDED FORBIDDEN
         PlanLimit: 200 299; PLAN_REQUIRED AGENT_LIMIT_REACHED CONCURRENCY_LIMIT_REACHED
         InsufficientBalance: 200 299; INSUFFICIENT_BALANCE
-        NotFound: 200 299; NOT_FOUND AGENT_NOT_FOUND
+        NotFound: 200 299; NOT_FOUND AGENT_NOT_FOUND AGENT_DELETED AGENT_PURGED
         RateLimited: 200 299; RATE_LIMITED
         Service: 200 299; INTERNAL_ERROR UPSTREAM_ERROR UPSTREAM_TIMEOUT UPSTREAM_UNAVAILABLE
         Service: 200 299; SERVICE_UNAVAILABLE NO_AVAILABLE_WORKERS MODEL_NOT_YET_AVAILABLE";
@@ -136,6 +136,7 @@ fn an_error_says_what_failed_and_what_to_do() {
         "403 X => the service rejected the account (403 X)",
         "403  => access denied, perhaps by a gateway (403); is the base URL right?",
         "404  => not found (404); is the base URL right?",
+        "404 x => not found (404): x",
         "413  => the request is too large (413); use smaller media files, or Media::url",
         "422 X => the service rejected the request (422 X)",
         "429  => too many requests (429)",
@@ -194,6 +195,12 @@ fn a_response_without_what_is_needed_is_quoted_or_says_why_it_broke_off() {
     let expected = ": no id (200): Login; is the base URL right? [request r1]";
     assert_eq!(error.to_string(), expected);
     assert_eq!(response(200, &[], " ").missing("no id").message(), None);
+    // A whole response would be the same the next time.
+    let whole = response(200, &[("content-length", "2")], "{}").missing("no id");
+    assert!(error.is_retryable() && !whole.is_retryable());
+    let unquoted = response(200, &headers, "geheim").unquoted("no URL");
+    let expected = ": no URL (200); is the base URL right?";
+    assert_eq!(unquoted.to_string(), expected);
 
     let mut broken = response(200, &headers, r#"{"message":"half"#);
     // Without a length, the JSON says that it is cut.
@@ -202,9 +209,21 @@ fn a_response_without_what_is_needed_is_quoted_or_says_why_it_broke_off() {
     assert!(response(200, &with_length, &broken.body).is_whole());
     broken.broken = Some(Error::new(ErrorKind::Timeout, "no end"));
     assert!(!broken.is_whole());
+    assert!(response(204, &[], "\r\n").is_empty());
+    assert!(!broken.is_empty() && !response(200, &[], "x").is_empty());
+    broken.body.clear();
+    assert!(!broken.is_empty());
     let error = broken.missing("no id");
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert_eq!(error.to_string(), ": no end (200) [request r1]");
+}
+
+#[test]
+fn a_date_is_the_services_own_where_no_cache_says_its_age() {
+    let (date, age) = (("date", "today"), ("age", "0"));
+    assert_eq!(response(200, &[date], "").date(), Some("today"));
+    assert_eq!(response(200, &[date, age], "").date(), None);
+    assert_eq!(response(200, &[age], "").date(), None);
 }
 
 #[test]
