@@ -21,7 +21,7 @@ use crate::hostile::{ask, ask_for, both_fail};
 
 /// What a call may take longer than it should. The library promises 100 ms for `shutdown`; this is
 /// for machines that have other things to do.
-const GRACE: Duration = Duration::from_secs(2);
+pub const GRACE: Duration = Duration::from_secs(2);
 
 /// A deadline that passes only on the fake clock.
 const FAR: Duration = Duration::from_secs(60);
@@ -689,9 +689,9 @@ fn a_response_without_an_end_is_not_swallowed() {
     }
 }
 
-/// By how much the memory of this process grows at its peak, and what that peak is.
+/// By how much the memory of this process grows at its peak. All of it would count an emulator's too.
 #[cfg(target_os = "linux")]
-pub fn growth(f: impl FnOnce()) -> (usize, usize) {
+pub fn growth(f: impl FnOnce()) -> usize {
     let peak = || {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -700,7 +700,7 @@ pub fn growth(f: impl FnOnce()) -> (usize, usize) {
     };
     let before = peak();
     f();
-    (peak() - before, peak())
+    peak() - before
 }
 
 #[cfg(target_os = "linux")]
@@ -724,7 +724,7 @@ fn a_response_takes_little_more_memory_than_its_text() {
             assert!((800_000..MIB).contains(&body.len()), "{}", body.len());
             let server = Server::new([reply(Reply::new(200, body).close())]);
             let api = api(&server.url).build().unwrap();
-            let (grown, _) = growth(|| {
+            let grown = growth(|| {
                 let kept = api.status(ID).map_or(0, |agent| agent.extra.len());
                 let more = api.generate(&small()).map_or(0, |agent| agent.extra.len());
                 assert!(kept + more < 10_000, "{kept} and {more} fields");
@@ -766,12 +766,11 @@ fn an_upload_takes_the_same_memory_whatever_its_length() {
         })]);
         let api = api(&server.url).build().unwrap().on_event(|_| {});
         let file = zeros(64 * MIB);
-        let request = image(Media::file(&file.0));
-        let (grown, peak) = growth(|| drop(api.generate(&request).unwrap()));
-        assert!(
-            grown < 8 * MIB && peak < 20 * MIB,
-            "{grown} and {peak} bytes"
-        );
+        let grown = growth(|| {
+            let request = image(Media::file(&file.0));
+            api.generate(&request).unwrap();
+        });
+        assert!(grown < 8 * MIB, "{grown} bytes");
     };
     let name = "bounded::an_upload_takes_the_same_memory_whatever_its_length";
     alone(name, &[], child);
