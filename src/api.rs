@@ -112,9 +112,9 @@ impl Api {
     /// return [`ShutDown`](crate::ErrorKind::ShutDown).
     ///
     /// A sleep or a request in flight ends within 100 ms. A DNS lookup and a connection being made
-    /// end with their own time: see [Threads](crate#threads). On Windows a request in flight ends
-    /// with its own timeout. The error has what is known by then: the agent id, the idempotency
-    /// key, and whether anything was [billed](Error::billing).
+    /// end with their own time: see [Threads](crate#threads). On Windows a request in flight can
+    /// last until its own timeout. The error has what is known by then: the agent id, the
+    /// idempotency key, and whether anything was [billed](Error::billing).
     ///
     /// ```no_run
     /// use bithuman::{Api, Wait};

@@ -246,8 +246,8 @@ fn is_stopped(stage: &Stage, stop: Stop, soon: Duration) -> bool {
     }
 
     let case = format!("{name}, {stop:?}: {error:?}");
-    // On Windows a shutdown does not end a request in flight.
-    let may_be_late = cfg!(windows) && stop == Stop::Shutdown;
+    // Under Wine a shutdown wakes who reads from a socket, and not who writes to it.
+    let may_be_late = cfg!(windows) && stop == Stop::Shutdown && name.contains("upload");
     // The clock has skipped the sleep.
     let is_late = late >= GRACE && stalls && !may_be_late;
     assert!(!is_late, "{case}: {late:?} late");

@@ -716,7 +716,6 @@ fn the_deadline_is_looked_at_while_the_file_comes() {
     assert_says(&error, "the file was not whole within 4 h (");
 }
 
-#[cfg(unix)]
 #[test]
 fn a_shutdown_ends_a_storage_that_stalls() {
     let odd = Odd::new();
@@ -741,7 +740,6 @@ fn a_shutdown_ends_a_storage_that_stalls() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn a_shutdown_ends_a_download_and_the_next_one_resumes() {
     let desk = Desk::new(3 * MB);
