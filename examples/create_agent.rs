@@ -5,16 +5,22 @@
 #[path = "../tests/mock_server/mod.rs"]
 mod mock_server;
 
-use std::env;
-use std::error::Error;
-use std::time::Duration;
+use std::{env, error::Error, process, time::Duration};
 
 use bithuman::{Api, Event, GenerateRequest, Wait};
 use mock_server::{ApiVersion, MockServer, SECRET};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("error: {error}");
+        process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let prompt = env::args().nth(1);
-    if env::var_os("BITHUMAN_API_SECRET").is_some() {
+    let secret = env::var_os("BITHUMAN_API_SECRET").unwrap_or_default();
+    if !secret.to_string_lossy().trim().is_empty() {
         // Billed, so nobody should do it by accident.
         let prompt = prompt.ok_or("which prompt? cargo run --example create_agent -- PROMPT")?;
         return create(&Api::from_env()?, &prompt, &Wait::new());

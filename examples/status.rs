@@ -2,12 +2,18 @@
 //!
 //! Needs `BITHUMAN_API_SECRET`: `cargo run --example status -- AGENT_ID`
 
-use std::env;
-use std::error::Error;
+use std::{env, error::Error, process};
 
 use bithuman::{Api, serde_json};
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() {
+    if let Err(error) = run() {
+        eprintln!("error: {error}");
+        process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let id = env::args().nth(1);
     let id = id.ok_or("which agent? cargo run --example status -- AGENT_ID")?;
     let agent = Api::from_env()?.status(&id)?;

@@ -4,7 +4,7 @@ use crate::error::Billing;
 
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Attempt<'a> {
+pub(crate) struct Outcome<'a> {
     /// The last byte of the body was handed to the connection.
     pub fully_sent: bool,
     /// The status of the response, if one came.
@@ -21,19 +21,19 @@ pub(crate) struct Attempt<'a> {
 
 /// Decides whether a request was accepted, for every way in which an attempt can end. What was
 /// accepted is billed.
-pub(crate) fn acceptance(attempt: Attempt) -> Billing {
+pub(crate) fn acceptance(outcome: Outcome) -> Billing {
     use Billing::{Billed, NotBilled, Unknown};
-    match attempt.status {
-        _ if !attempt.fully_sent => NotBilled,
-        Some(200..=299) if attempt.success_is_false => match attempt.code {
-            _ if attempt.names_new_agent => Unknown,
+    match outcome.status {
+        _ if !outcome.fully_sent => NotBilled,
+        Some(200..=299) if outcome.success_is_false => match outcome.code {
+            _ if outcome.names_new_agent => Unknown,
             Some(code) if leaves_outcome_open(code) => Unknown,
             _ => NotBilled,
         },
-        Some(200..=299) if attempt.names_agent => Billed,
+        Some(200..=299) if outcome.names_agent => Billed,
         Some(408) => Unknown,
         Some(300..=499) => NotBilled,
-        Some(503) if attempt.code.is_some_and(says_nothing_changed) => NotBilled,
+        Some(503) if outcome.code.is_some_and(says_nothing_changed) => NotBilled,
         _ => Unknown,
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::acceptance::{Attempt, acceptance};
+use crate::acceptance::{Outcome, acceptance};
 use crate::body::Body;
 use crate::error::{Billing, Error, ErrorKind, Result};
 use crate::http::{Method, Request, Response};
@@ -110,26 +110,26 @@ impl Api {
             ..Request::new(method, path)
         });
         let response = sent.map_err(|error| {
-            let attempt = Attempt {
+            let outcome = Outcome {
                 fully_sent: error.was_fully_sent(),
-                ..Attempt::default()
+                ..Outcome::default()
             };
-            outcome(error, method, acceptance(attempt))
+            with_billing(error, method, acceptance(outcome))
         })?;
-        let acceptance = acceptance(Attempt {
+        let acceptance = acceptance(Outcome {
             fully_sent: true,
             status: Some(response.status),
             success_is_false: response.fields().says_failure(),
             code: response.code().as_deref(),
-            ..Attempt::default()
+            ..Outcome::default()
         });
-        parse(response).map_err(|error| outcome(error.after(1), method, acceptance))
+        parse(response).map_err(|error| with_billing(error.after(1), method, acceptance))
     }
 }
 
 /// Says of an error whether something was billed, and whether a retry is safe. A GET changes
 /// nothing, and neither a GET nor a DELETE is billed.
-fn outcome(error: Error, method: Method, acceptance: Billing) -> Error {
+fn with_billing(error: Error, method: Method, acceptance: Billing) -> Error {
     if method == Method::Get || acceptance == Billing::NotBilled {
         return error;
     }

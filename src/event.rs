@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use serde_json::{Map, Value};
+
 use crate::agent::Agent;
 
 /// What a call is doing, for [`Api::on_event`](crate::Api::on_event).
@@ -47,6 +49,9 @@ pub enum Event {
         /// Whether the service repeated its response to an earlier request with this key, so that
         /// nothing was billed now.
         replayed: bool,
+        /// Every other field the service sent, such as `warnings`, as in
+        /// [`Generation::extra`](crate::Generation::extra).
+        extra: Map<String, Value>,
     },
     /// The service reported the state of an agent.
     Polled {

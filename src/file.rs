@@ -170,12 +170,9 @@ impl LockError {
             LockError::Open(reason) => match reason.kind() {
                 NotFound => error("its folder, or the target of a link, does not exist".into())
                     .advice("create the folder"),
-                PermissionDenied | ReadOnlyFilesystem => {
+                PermissionDenied | ReadOnlyFilesystem | NotADirectory | InvalidFilename => {
                     error(format!("cannot be read and written: {reason}"))
-                        .advice("make that possible")
-                }
-                NotADirectory | InvalidFilename => {
-                    error(format!("cannot be opened: {reason}")).advice("choose another path")
+                        .advice("choose another path")
                 }
                 _ => error(format!("cannot be opened: {reason}")).advice("fix that and try again"),
             },

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
-use crate::acceptance::{Attempt, acceptance};
+use crate::acceptance::{Outcome, acceptance};
 use crate::body::{Body, Field};
 use crate::error::{Billing, Error, ErrorKind, Result};
 use crate::http::{LARGE_BODY, Method, Request, Response};
@@ -398,11 +398,11 @@ impl Api {
         let result = match sent {
             Ok(response) => submission.parse(response).map_err(|error| error.after(1)),
             Err(error) => {
-                let attempt = Attempt {
+                let outcome = Outcome {
                     fully_sent: error.was_fully_sent(),
-                    ..Attempt::default()
+                    ..Outcome::default()
                 };
-                Err(error.billing_is(acceptance(attempt)))
+                Err(error.billing_is(acceptance(outcome)))
             }
         };
         result.map_err(|error| {
@@ -416,6 +416,7 @@ impl Api {
             agent_id: generation.agent_id.clone(),
             idempotency_key: generation.idempotency_key.clone(),
             replayed: generation.replayed,
+            extra: generation.extra.clone(),
         });
     }
 }

@@ -271,7 +271,7 @@ impl<'a> Receipt<'a> {
     fn read_unlocked(&self) -> Result<Option<Attempt>> {
         let bytes = self.bytes().unwrap_or_default();
         if !may_be_receipt(&bytes) {
-            return Err(self.error(FOREIGN).billing_is(Billing::Unknown));
+            return Err(self.error(FOREIGN));
         }
         Ok(parse(&bytes).ok().and_then(|lines| lines.last))
     }

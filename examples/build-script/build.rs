@@ -1,5 +1,5 @@
 //! Creates the agent of `prompt.txt`, once: whoever builds this again finds it in `agent.receipt`. Then
-//! downloads its model file, if it is not there.
+//! downloads its model file, if it is not there. The file is named after the agent.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
@@ -9,20 +9,20 @@ use bithuman::{Api, CURRENT_BASE_URL, Download, GenerateRequest, Wait};
 /// Says what was paid for. Commit it: without it another agent is created.
 const RECEIPT: &str = "agent.receipt";
 
-/// The model file. Not in OUT_DIR, which cargo may empty before every run of this.
-const FILE: &str = "agent.imx";
-
 fn main() {
     // Relative to this crate, as are the paths below.
-    for path in ["build.rs", "prompt.txt", RECEIPT, FILE] {
+    for path in ["build.rs", "prompt.txt", RECEIPT] {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-env-changed=BITHUMAN_API_BASE");
     match agent() {
         Ok((id, file)) => {
             println!("cargo::rustc-env=AGENT_ID={}", one_line(&id));
-            let file = file.display().to_string();
-            println!("cargo::rustc-env=AGENT_FILE={}", one_line(&file));
+            let file = one_line(&file.display().to_string());
+            println!("cargo::rustc-env=AGENT_FILE={file}");
+            if !file.is_empty() {
+                println!("cargo::rerun-if-changed={file}");
+            }
         }
         Err(message) => {
             println!("cargo::error={}", one_line(&message));
@@ -61,8 +61,10 @@ fn agent() -> Result<(String, PathBuf), String> {
         return Ok((agent.agent_id, PathBuf::new()));
     }
     let id = agent.map_err(|error| format!("{error:?}"))?.agent_id;
-    // Nor does this, once the file is there. A build that was interrupted is resumed.
-    let file = api.download(&id, FILE, &Download::new().if_missing(true));
+    // Nor does this, once the file is there. A build that was interrupted is resumed. The file is not in
+    // OUT_DIR, which cargo may empty before every run of this.
+    let name = id.replace(|c: char| !c.is_ascii_alphanumeric(), "_") + ".imx";
+    let file = api.download(&id, name, &Download::new().if_missing(true));
     Ok((id, file.map_err(|error| format!("{error:?}"))?.path))
 }
 

@@ -19,6 +19,9 @@ const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 
 const CALL_AGAIN: &str = "call download again";
 
+const PUBLISHED_LATER: &str =
+    "the service can take half an hour to publish it; call download again later";
+
 /// A download that is going on.
 pub(super) struct Job<'a> {
     pub api: &'a Api,
@@ -190,7 +193,7 @@ impl<'a> Job<'a> {
         let delay = step::pause(&failure, self.failures, self.download.interval);
         let Failure { error, is_pending } = failure;
         if error.kind() == ErrorKind::WaitTimedOut {
-            return Err(self.deadline_error(part));
+            return Err(self.deadline_error(part, false));
         }
         let Some(delay) = delay else {
             return Err(match error.is_retryable() {
@@ -202,7 +205,7 @@ impl<'a> Job<'a> {
         let error = self.last_error.insert(self.about(error));
         let now = self.api.shared.clock.now();
         if delay >= self.deadline.saturating_sub(now) {
-            return Err(self.deadline_error(part));
+            return Err(self.deadline_error(part, is_pending));
         }
         self.api.pause(self.attempts, delay, error);
         Ok(())
@@ -214,13 +217,17 @@ impl<'a> Job<'a> {
     }
 
     /// There is no time left, or too little for another try.
-    fn deadline_error(&mut self, part: &Part) -> Error {
+    fn deadline_error(&mut self, part: &Part, is_pending: bool) -> Error {
         let timeout = human_time(self.download.timeout);
         let mut what = format!("the file was not whole within {timeout}");
         if part.offset > 0 {
             what += &format!(" ({} are there)", human_size(part.offset));
         }
-        let error = Error::new(ErrorKind::WaitTimedOut, what).advice(CALL_AGAIN);
+        let error = Error::new(ErrorKind::WaitTimedOut, what);
+        let error = match is_pending {
+            true => error.advice(PUBLISHED_LATER),
+            false => error.advice(CALL_AGAIN),
+        };
         error.after_try("try", self.last_error.take())
     }
 }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::acceptance::{Attempt, acceptance};
+use crate::acceptance::{Outcome, acceptance};
 use crate::body::Body;
 use crate::clock::Stopwatch;
 use crate::error::{Billing, Error, ErrorKind, Result};
@@ -155,15 +155,15 @@ impl Submission {
     }
 
     fn complete_receipt(&self, path: &str, agent_id: Option<&str>) -> String {
-        let has_it = match agent_id {
-            Some(_) => "this agent",
-            None => "a new agent",
+        let (agent, with_id) = match agent_id {
+            Some(_) => ("this agent", ""),
+            None => ("a new agent", " with its id"),
         };
         let line = accepted_line(agent_id.unwrap_or("ID"), &self.key);
         let call = self.call;
         format!(
-            "if your account has {has_it}, add the line {line} to the receipt {path}, else delete \
-             that; then call {call} again"
+            "if your account has {agent}, add the line {line}{with_id} to the receipt {path}, \
+             otherwise delete the receipt; then call {call} again"
         )
     }
 
@@ -175,7 +175,7 @@ impl Submission {
         let scanned = || json::scan_for_agent_id(&response.body);
         let named = documented.clone().or_else(scanned);
         let is_new = named.is_some() && named != self.own_agent_id;
-        let mut billing = acceptance(Attempt {
+        let mut billing = acceptance(Outcome {
             fully_sent: true,
             status: Some(response.status),
             success_is_false: fields.says_failure(),

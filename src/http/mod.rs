@@ -75,14 +75,15 @@ impl Transport {
     /// request fails: a finished receipt needs neither.
     pub fn new(config: &Config) -> Result<Self> {
         let default = Setting::new("base_url", DEFAULT_BASE_URL);
-        let base = BaseUrl::parse(config.base_url.as_ref().unwrap_or(&default))?;
+        let base_url = config.base_url.as_ref().unwrap_or(&default);
+        let base = BaseUrl::parse(base_url)?;
         if base.is_https && cfg!(not(feature = "_tls")) {
             return Err(Error::config(format!("https needs {}", tls::FEATURES)));
         }
         if !base.is_https && !base.is_loopback && !config.allow_plain_http {
-            let what = "the base URL is plain http to another host, where others can read the \
-                secret: use https, or allow_plain_http(true)";
-            return Err(Error::config(what));
+            let what = "is plain http to another host, where others can read the secret: use \
+                https, or allow_plain_http(true)";
+            return Err(base_url.error(what));
         }
         let secret = config.secret.as_ref().map(Secret::new).transpose()?;
         let no_secret = "no API secret: set BITHUMAN_API_SECRET or ApiBuilder::secret";

@@ -38,7 +38,8 @@ impl Response {
     pub fn is_whole(&self) -> bool {
         let has = |name| self.headers.contains_key(name);
         let has_length = has("content-length") || has("transfer-encoding");
-        self.broken.is_none() && (has_length || self.fields().is_whole)
+        let has_no_body = self.status == 204;
+        self.broken.is_none() && (has_length || has_no_body || self.fields().is_whole)
     }
 
     /// Whether the body has ended and is blank, as that of a 204.

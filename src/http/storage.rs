@@ -65,8 +65,11 @@ impl Transport {
                 Ok(target)
             }
             _ => {
-                let what = "the URL of the file is not an https URL, or has a user in it";
-                Err(Error::new(ErrorKind::UnexpectedResponse, what).repeat_is_safe(false))
+                let what = "the URL of the file is not https, or has a user in it";
+                let error = Error::new(ErrorKind::UnexpectedResponse, what);
+                Err(error
+                    .repeat_is_safe(false)
+                    .advice("report it to the service"))
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{fs, io};
 
 use super::Receipt;
-use super::lines::parse;
+use super::lines::{may_be_receipt, parse};
 use crate::error::{Billing, Error, ErrorKind};
 use crate::generate::{GenerateRequest, Generation, accepted_line};
 
@@ -44,9 +44,12 @@ impl Receipt<'_> {
                 );
             }
         }
-        match self.bytes().map(|bytes| parse(&bytes)) {
-            Ok(Ok(lines)) => lines.last.is_some_and(|last| last.is_pending()),
-            _ => true,
+        let Ok(bytes) = self.bytes() else {
+            return true;
+        };
+        match parse(&bytes) {
+            Ok(lines) => lines.last.is_some_and(|last| last.is_pending()),
+            Err(_) => may_be_receipt(&bytes),
         }
     }
 

@@ -227,13 +227,20 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Lines, String> {
 const DAMAGED: &str = "is damaged, a line is torn or missing; restore it, or check your account \
     before you delete it";
 
-pub(super) const FOREIGN: &str = "is another program's file; choose another path";
+pub(super) const FOREIGN: &str = "is not a receipt; nothing was sent, choose another path";
 
-/// Whether a file begins as a receipt, or as one whose first line is being written.
+/// Whether a file has the start of a receipt's first line somewhere, perhaps behind what damaged it,
+/// or ends within that start, perhaps in the NULs of a power cut.
 pub(super) fn may_be_receipt(bytes: &[u8]) -> bool {
+    let start = b"{\"sending\":";
     let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-    let start = text.trim_ascii_start().iter().zip(b"{\"sending\":");
-    start.into_iter().all(|(byte, expected)| byte == expected)
+    let is_torn = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
+    let len = text
+        .iter()
+        .rposition(|byte| !is_torn(byte))
+        .map_or(0, |last| last + 1);
+    let text = text.get(..len).unwrap_or_default().trim_ascii_start();
+    start.starts_with(text) || text.windows(start.len()).any(|part| part == start)
 }
 
 fn parse_line(text: &[u8]) -> Result<Line, String> {

@@ -143,7 +143,7 @@ fn the_signed_url_is_shown_nowhere() {
 }
 
 /// What an error says of a URL that no file is fetched from.
-const NO_URL: &str = "the URL of the file is not an https URL, or has a user in it";
+const NO_URL: &str = "the URL of the file is not https, or has a user in it; report it";
 
 #[test]
 fn redirects_are_followed_five_times_and_each_is_checked() {
@@ -355,7 +355,7 @@ fn a_file_that_is_not_there_yet_is_waited_for() {
     assert_says(
         &error,
         "not whole within 1 h; the last try failed: the file is not there yet \
-        (409); call download again",
+        (409); the service can take half an hour to publish it; call download again later",
     );
 }
 

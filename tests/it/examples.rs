@@ -8,7 +8,7 @@ use std::{env, fs};
 
 use bithuman::{Agent, GenerateRequest, serde_json};
 
-use crate::harness::{self, Server, TempDir, ms, reply, secs, service_error};
+use crate::harness::{self, Server, TempDir, ms, reply, secs, service_error, unless_it_hangs};
 use crate::mock_server::{ApiVersion, MockServer, SECRET, Settings};
 
 /// The program of an example. `cargo test` has built it, but not `cargo test --test it`.
@@ -104,27 +104,90 @@ fn status_prints_the_agent_as_json() {
 }
 
 #[test]
-fn a_batch_run_twice_pays_once_for_each_line_and_says_what_failed() {
+fn a_blank_secret_is_none() {
+    let (is_success, stdout, stderr) = run(program("create_agent").env("BITHUMAN_API_SECRET", " "));
+    assert!(is_success && stdout.contains("is ready"), "{stderr}");
+}
+
+/// The program of `batch` in a folder with these prompts.
+fn batch(service: &MockServer, folder: &TempDir, prompts: &str, seconds: &str) -> Command {
+    fs::write(folder.path("prompts.txt"), prompts).unwrap();
+    let mut command = with_service("batch", &service.base_url(), SECRET);
+    command
+        .args(["prompts.txt", seconds])
+        .current_dir(&folder.0);
+    command
+}
+
+#[test]
+fn a_batch_run_twice_pays_once_for_each_prompt_and_says_what_failed() {
     let service = MockServer::start(Settings {
         generation_time: Some(ms(1)),
         ..ApiVersion::Current.into()
     });
     let folder = TempDir::new();
-    fs::write(folder.path("prompts.txt"), "One.\nTwo [fail].\nThree.\n").unwrap();
-    let mut command = with_service("batch", &service.base_url(), SECRET);
-    command.args(["prompts.txt", "0.01"]).current_dir(&folder.0);
-
-    let agents = "A01XMB7113 receipts/line-1.receipt\nA03XMB7113 receipts/line-3.receipt\n";
-    let first = run(&mut command);
+    let run = |prompts, seconds| run(&mut batch(&service, &folder, prompts, seconds));
+    let first = run("One.\nTwo [fail].\n\n \tThree. \r\n", "0");
+    let agents = "A01XMB7113 One.\nA03XMB7113 Three.\n";
     assert_eq!((first.0, &*first.1, service.billed()), (false, agents, 3));
-    assert!(
-        first.2.contains("line-2.receipt: ensure_agent: "),
-        "{}",
-        first.2
-    );
-    assert!(first.2.contains("1 prompts have no agent"), "{}", first.2);
-    // What failed is paid for again, and refunded again.
-    let second = run(&mut command);
-    assert_eq!((second.0, &*second.1, service.billed()), (false, agents, 4));
+    let errors: Vec<_> = first.2.lines().collect();
+    let failed = "Two [fail].: ensure_agent: ";
+    assert!(errors[0].starts_with(failed), "{errors:?}");
+    let last = "error: prompts without an agent: 1; see the errors above, then run again";
+    assert_eq!(errors[1..], [last]);
+
+    // Lines move, and what failed is paid for again, and refunded again.
+    let second = run("Four.\nThree.\nTwo [fail].\nOne.\nOne.\n", "0");
+    let agents = "A04XMB7113 Four.\nA03XMB7113 Three.\nA01XMB7113 One.\nA01XMB7113 One.\n";
+    assert_eq!((second.0, &*second.1, service.billed()), (false, agents, 5));
     assert_eq!(service.refunded(), 2);
+    // The names of receipts are those of FNV-1a on every machine.
+    let third = run("foobar", "0");
+    assert_eq!((third.0, &*third.2), (true, ""));
+    assert!(folder.path("receipts/85944171f73967e8.receipt").exists());
+    // What is paid for costs no pause.
+    let mut last = batch(&service, &folder, "One.\nfoobar", "3600");
+    let is_success = unless_it_hangs(move || last.output().unwrap().status.success());
+    assert!(is_success);
+}
+
+/// Each is one line for people, which names what is wrong, and nothing is sent.
+#[test]
+fn what_a_newcomer_does_wrong_is_one_line() {
+    let server = Server::new([reply(service_error(500, "INTERNAL_ERROR"))]);
+    let folder = TempDir::new();
+    fs::write(folder.path("prompts.txt"), "One.\n").unwrap();
+    fs::write(folder.path("receipts"), "").unwrap();
+    for (example, args, line) in [
+        ("create_agent", &[][..], "which prompt? cargo run"),
+        ("status", &[], "which agent? cargo run"),
+        ("batch", &[], "which prompts? cargo run"),
+        ("batch", &["nosuch"], "nosuch: No such file"),
+        (
+            "batch",
+            &["prompts.txt", "-1"],
+            "-1: not a whole number of seconds",
+        ),
+        (
+            "batch",
+            &["prompts.txt", "NaN"],
+            "NaN: not a whole number of seconds",
+        ),
+        (
+            "batch",
+            &["prompts.txt", "0.5"],
+            "0.5: not a whole number of seconds",
+        ),
+        ("batch", &["prompts.txt"], "folder receipts: "),
+    ] {
+        let mut command = with_service(example, &server.url, harness::SECRET);
+        let (is_success, _, stderr) = run(command.args(args).current_dir(&folder.0));
+        let start = format!("error: {line}");
+        assert!(
+            !is_success && stderr.starts_with(&start),
+            "{args:?}: {stderr}"
+        );
+        assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+    }
+    assert_eq!(server.connections(), 0);
 }

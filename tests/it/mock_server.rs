@@ -334,6 +334,28 @@ fn a_request_that_the_account_does_not_allow_is_rejected_and_not_billed() {
 }
 
 #[test]
+fn a_prompt_can_ask_for_an_error_which_costs_nothing() {
+    let server = MockServer::start(Current);
+    for (code, kind) in [
+        ("IMAGE_FACE_UNSUITABLE", ErrorKind::Rejected),
+        ("MODEL_PREREQUISITE_MISSING", ErrorKind::Rejected),
+        ("MODEL_SUBJECT_MISMATCH", ErrorKind::Rejected),
+        ("INTERNAL_ERROR", ErrorKind::Service),
+        ("SERVICE_UNAVAILABLE", ErrorKind::Service),
+        ("UPSTREAM_TIMEOUT", ErrorKind::Service),
+    ] {
+        let request = GenerateRequest::new().prompt(format!("Hi [{code}]"));
+        let error = api(&server, SECRET).generate(&request).unwrap_err();
+        assert_eq!((error.kind(), error.code()), (kind, Some(code)));
+    }
+    assert_eq!((server.billed(), server.balance()), (0, 1_000_000));
+    // The 2025 API has no such codes.
+    let old = MockServer::start(V2025);
+    let request = GenerateRequest::new().prompt("[IMAGE_FACE_UNSUITABLE]");
+    api(&old, SECRET).generate(&request).unwrap();
+}
+
+#[test]
 fn a_third_essence_2_at_once_fails_and_costs_nothing() {
     let server = MockServer::start(Current);
     let api = api(&server, SECRET);

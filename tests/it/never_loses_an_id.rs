@@ -367,11 +367,13 @@ fn an_accepted_agent_is_reported_once_before_anything_else_can_fail() {
     let busy = || service_error(503, "NO_AVAILABLE_WORKERS");
     let replayed = || accepted().header("idempotency-replayed", "True");
     let doubtful = Reply::json(200, json!({"success": false, "agent_id": ID}));
+    let warned = Reply::json(200, json!({"agent_id": ID, "warnings": ["W"]}));
+    let warnings = json!({"warnings": ["W"]});
     for (turns, expected) in [
-        (vec![accepted(), gateway(401)], Some(false)),
+        (vec![warned, gateway(401)], Some((false, warnings))),
         (
             vec![busy(), gateway(429), replayed(), gateway(401)],
-            Some(true),
+            Some((true, json!({}))),
         ),
         (vec![gateway(401)], None),
         (vec![doubtful], None),
@@ -383,10 +385,11 @@ fn an_accepted_agent_is_reported_once_before_anything_else_can_fail() {
         let is_accepted = |event: &Event| matches!(event, Event::Accepted { .. });
         let mut found = events.all();
         found.retain(is_accepted);
-        let accepted = expected.map(|replayed| Event::Accepted {
+        let accepted = expected.map(|(replayed, extra)| Event::Accepted {
             agent_id: ID.into(),
             idempotency_key: error.idempotency_key().unwrap().into(),
             replayed,
+            extra: extra.as_object().unwrap().clone(),
         });
         assert_eq!(found, accepted.into_iter().collect::<Vec<_>>());
     }

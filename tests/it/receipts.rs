@@ -485,8 +485,8 @@ fn a_path_that_cannot_be_a_receipt_is_refused() {
         ),
         (
             path("foreign"),
-            "is another program's file",
-            "Receipt Unknown",
+            "is not a receipt; nothing was sent",
+            "Receipt NotBilled",
         ),
         (
             path("newer"),
@@ -822,7 +822,8 @@ fn the_line_that_an_error_shows_completes_the_receipt() {
         desk.write(lines);
         let text = desk.ensure(false).unwrap_err().to_string();
         let (_, rest) = text.split_once("add the line ").unwrap();
-        let (line, _) = rest.split_once(" to the receipt").unwrap();
+        let (line, _) = rest.split_once("}}").unwrap();
+        let line = format!("{line}}}}}");
         let line = line.replace("\"ID\"", &format!("\"{ID}\""));
         let mut file = File::options().append(true).open(desk.path()).unwrap();
         file.write_all(line.as_bytes()).unwrap();
@@ -987,8 +988,14 @@ fn another_programs_file_is_refused_at_once_though_it_is_locked() {
     fs::write(desk.path(), "[package]\n").unwrap();
     let _held = desk.hold();
     let result = desk.ensure(true);
-    assert_eq!(told(&result), "Receipt Unknown", "{result:?}");
+    assert_eq!(told(&result), "Receipt NotBilled", "{result:?}");
     assert!(desk.api(true).generate_once(desk.path(), &small()).is_err());
+    // Nor does bad input make it a receipt.
+    let error = desk
+        .api(true)
+        .generate_once(desk.path(), &small().image(Media::file("missing.jpg")))
+        .unwrap_err();
+    assert_eq!(error.billing(), Billing::NotBilled, "{error}");
     assert_eq!(desk.sent(), "");
 }
 

@@ -121,7 +121,7 @@ fn plain_http_is_for_localhost_unless_it_is_allowed() {
     for host in ["service.test", "0.0.0.0", "[2001:db8::1]", "localhost.test"] {
         let builder = api(&format!("http://{host}"));
         let line = refused(builder.clone().build().unwrap_err());
-        let expected = "config: the base URL is plain http to another host";
+        let expected = "config: base_url is plain http to another host";
         assert!(line.starts_with(expected), "{line}");
         builder.allow_plain_http(true).build().unwrap();
     }

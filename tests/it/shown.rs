@@ -430,6 +430,7 @@ fn the_events_of_a_whole_job_come_in_order() {
                 agent_id,
                 idempotency_key,
                 replayed,
+                ..
             } => {
                 format!("accepted {agent_id} {idempotency_key} {replayed}")
             }

@@ -100,6 +100,17 @@ pub fn check_video(fields: &Map<String, Value>, version: ApiVersion) -> Result<(
     ))
 }
 
+/// Rejects a prompt that names one of these codes in brackets, as in `[IMAGE_FACE_UNSUITABLE]`.
+pub fn check_marks(prompt: &str) -> Result<(), Rejection> {
+    for (status, code) in REQUESTED {
+        if prompt.contains(&format!("[{code}]")) {
+            let details = "this error was requested; nothing was billed";
+            return Err(Rejection::new(status, code, "Rejected", details));
+        }
+    }
+    Ok(())
+}
+
 /// Returns the name of an uploaded file, or why the upload is not valid.
 pub fn uploaded_name(fields: &Map<String, Value>) -> Result<String, Rejection> {
     let text = |name| fields.get(name).and_then(Value::as_str);
@@ -144,6 +155,16 @@ pub fn percent_decode(segment: &str) -> String {
     }
     String::from_utf8_lossy(&decoded).into_owned()
 }
+
+/// The errors of a generate request that a prompt can ask for.
+const REQUESTED: [(u16, &str); 6] = [
+    (422, "IMAGE_FACE_UNSUITABLE"),
+    (422, "MODEL_PREREQUISITE_MISSING"),
+    (422, "MODEL_SUBJECT_MISMATCH"),
+    (500, "INTERNAL_ERROR"),
+    (503, "SERVICE_UNAVAILABLE"),
+    (504, "UPSTREAM_TIMEOUT"),
+];
 
 const MEDIA_FIELDS: [&str; 3] = ["image", "video", "audio"];
 const STRING_FIELDS: [&str; 6] = [

@@ -183,6 +183,10 @@ impl Service {
     fn start(&mut self, model: &str, prompt: Option<&str>) -> Result<Generation, Rejection> {
         let version = self.settings.version;
         let time = self.settings.generation_time;
+        let prompt = prompt.unwrap_or_default();
+        if version == ApiVersion::Current {
+            request::check_marks(prompt)?;
+        }
         let running = self
             .agents
             .iter()
@@ -192,8 +196,7 @@ impl Service {
         if model == "essence-2" && running >= ESSENCE_2_AT_ONCE {
             return Ok(Generation::new(version, Ending::FailedAtOnce, time, 0));
         }
-        let is_marked = prompt.is_some_and(|prompt| prompt.contains("[fail]"));
-        let ending = match self.settings.fail_all || is_marked {
+        let ending = match self.settings.fail_all || prompt.contains("[fail]") {
             true => Ending::Failed,
             false => Ending::Ready,
         };

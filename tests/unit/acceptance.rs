@@ -63,7 +63,7 @@ fn every_way_an_attempt_can_end_has_its_billing() {
 
 fn check_row(status: u16, success_is_false: bool, code: &str, expected: [Billing; 3]) {
     for (agent, billing) in expected.into_iter().enumerate() {
-        let mut attempt = Attempt {
+        let mut attempt = Outcome {
             fully_sent: true,
             status: Some(status).filter(|status| *status > 0),
             success_is_false,

@@ -262,10 +262,20 @@ fn a_file_is_read_as_it_was_meant() {
         assert_eq!(parse(empty.as_bytes()).map(|lines| lines.last), Ok(None));
         assert!(may_be_receipt(empty.as_bytes()));
     }
-    for start in ["{", &first[..5], &first, &format!("\u{feff}\n{whole}")] {
+    let conflict = format!("<<<<<<< ours\n{first}");
+    let marked = format!("\u{feff}\n{whole}");
+    for start in [
+        "{",
+        &first[..5],
+        &first,
+        &marked,
+        &conflict,
+        "\0\0",
+        " {\"s\0\0\n\0",
+    ] {
         assert!(may_be_receipt(start.as_bytes()), "{start}");
     }
-    for other in ["[package]", "{\"send\":1}", "\0", "x"] {
+    for other in ["[package]", "{\"send\":1}", "{}", "\0\0\0\u{18}ftyp", "x"] {
         assert!(!may_be_receipt(other.as_bytes()), "{other}");
     }
     let newer = first.replace("\"format\":1", "\"format\":2");

@@ -209,6 +209,7 @@ fn a_response_without_what_is_needed_is_quoted_or_says_why_it_broke_off() {
     assert!(response(200, &with_length, &broken.body).is_whole());
     broken.broken = Some(Error::new(ErrorKind::Timeout, "no end"));
     assert!(!broken.is_whole());
+    assert!(response(204, &[], "").is_whole() && !response(200, &[], "").is_whole());
     assert!(response(204, &[], "\r\n").is_empty());
     assert!(!broken.is_empty() && !response(200, &[], "x").is_empty());
     broken.body.clear();

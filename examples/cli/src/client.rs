@@ -7,14 +7,12 @@ use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bithuman::Api;
+use bithuman::{Api, DEFAULT_BASE_URL};
 
 use crate::args::Common;
 use crate::exit;
-use crate::output::Failure;
+use crate::failure::Failure;
 use crate::progress::Progress;
-
-const NO_SECRET: &str = "no API secret: set BITHUMAN_API_SECRET, or use --secret-file";
 
 /// Returns the client. A finished receipt is read without a secret.
 pub fn client(
@@ -26,7 +24,7 @@ pub fn client(
     if let Some(path) = &common.secret_file {
         builder = builder.secret(read_secret(path, progress)?);
     } else if needs_secret && is_blank("BITHUMAN_API_SECRET") {
-        return Err(Failure::Usage(NO_SECRET.into()));
+        return Err(Failure::NoSecret);
     }
     if let Some(url) = &common.base_url {
         builder = builder.base_url(url);
@@ -36,6 +34,14 @@ pub fn client(
     let api = api.on_event(move |event| shown.event(event));
     stop_on_ctrl_c(&api)?;
     Ok(api)
+}
+
+/// Whether requests go to the library's default base URL, which is that of the 2025 API.
+pub fn is_default_base_url(common: &Common) -> bool {
+    match &common.base_url {
+        Some(url) => url == DEFAULT_BASE_URL,
+        None => is_blank("BITHUMAN_API_BASE") && is_blank("BITHUMAN_API_URL"),
+    }
 }
 
 /// Whether the variable is not set, or blank, which is the same to the library.
@@ -70,7 +76,8 @@ fn is_readable_by_others(_: &Path) -> bool {
     false
 }
 
-/// Lets Ctrl-C end the call in flight, and a second one the process.
+/// Lets Ctrl-C end the call in flight, and a second one the process. That needs nothing of the main
+/// thread, which may be syncing a file.
 fn stop_on_ctrl_c(api: &Api) -> Result<(), Failure> {
     let api = api.clone();
     let is_pressed = AtomicBool::new(false);
@@ -81,4 +88,23 @@ fn stop_on_ctrl_c(api: &Api) -> Result<(), Failure> {
         api.shutdown();
     };
     ctrlc::set_handler(handler).map_err(|reason| Failure::Usage(format!("Ctrl-C: {reason}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Cli;
+    use clap::Parser;
+
+    #[test]
+    fn the_default_base_url_may_be_named() {
+        for (url, expected) in [
+            (DEFAULT_BASE_URL, true),
+            (bithuman::CURRENT_BASE_URL, false),
+        ] {
+            let args = ["bithuman-agent", "status", "A1", "--base-url", url];
+            let common = Cli::parse_from(args).common;
+            assert_eq!(is_default_base_url(&common), expected, "{url}");
+        }
+    }
 }

@@ -1,24 +1,29 @@
 //! `create`: the request, and the call that sends it.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::path::{self, Path};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bithuman::GenerateRequest;
-use bithuman::serde_json::json;
+use bithuman::serde_json::{Value, json};
 
 use crate::args::{Common, Create};
 use crate::client::client;
-use crate::output::{self, Failure};
+use crate::failure::Failure;
 use crate::progress::{Progress, clean};
-use crate::{exit, print_ready};
+use crate::{exit, files, output};
 
 const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --video";
 
 pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result<u8, Failure> {
     let mut request = request(create)?;
+    if let Some(path) = &create.download {
+        check_target(path, create.receipt.as_deref())
+            .map_err(|reason| Failure::Usage(format!("--download {}: {reason}", path.display())))?;
+    }
     let api = client(common, create.receipt.is_none(), progress)?;
     match (&create.key, &create.receipt) {
         (None, Some(receipt)) => {
@@ -31,14 +36,15 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
             request = request.idempotency_key(key);
         }
     }
+    if let Some(receipt) = &create.receipt {
+        files::note_wait(receipt, receipt, progress);
+    }
     if create.no_wait {
         let generation = match &create.receipt {
             Some(receipt) => api.generate_once(receipt, &request)?,
             None => api.generate(&request)?,
         };
-        let id = clean(&generation.agent_id);
-        output::print(common, &id, &json!(generation))?;
-        return Ok(exit::DONE);
+        return print_id(&generation.agent_id, &json!(generation), common, progress);
     }
     let wait = create.wait.to_wait();
     let started = Instant::now();
@@ -46,12 +52,62 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
         Some(receipt) => api.ensure_agent(receipt, &request, &wait)?,
         None => api.generate_and_wait(&request, &wait)?,
     };
-    let Some(path) = &create.download else {
-        return print_ready(&agent, None, common, progress);
+    let mut file = None;
+    if let Some(path) = &create.download {
+        let mut download = create.wait.to_download(started.elapsed());
+        if let Some(receipt) = &create.receipt {
+            // Its last line is written when the agent is ready: an older file is of another agent.
+            download = download.if_missing(!files::is_older(path, receipt));
+        }
+        files::note_wait(&files::beside(path, ".part.json"), path, progress);
+        let downloaded = api.download(&agent.agent_id, path, &download);
+        file = Some(downloaded.map_err(|error| Failure::File(agent.clone().into(), error))?);
+    }
+    let json = output::ready(&agent, file.as_ref(), progress);
+    print_id(&agent.agent_id, &json, common, progress)
+}
+
+/// Prints the id of an agent that is paid for, and must not be lost.
+fn print_id(id: &str, json: &Value, common: &Common, progress: &Progress) -> Result<u8, Failure> {
+    match output::write(common, &clean(id), json) {
+        Err(reason) if reason.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(Failure::Unprinted(reason, id.into()));
+        }
+        Err(_) => progress.error(&format!("agent: {id}")),
+        Ok(()) => {}
+    }
+    Ok(exit::DONE)
+}
+
+/// Fails where the download would: nobody should pay before that is found. As the download does, it
+/// makes the note beside the part, and removes it again.
+fn check_target(path: &Path, receipt: Option<&Path>) -> io::Result<()> {
+    if receipt.is_some_and(|receipt| path::absolute(receipt).ok() == path::absolute(path).ok()) {
+        return Err(io::Error::other("this is the receipt"));
+    }
+    for suffix in [".part", ".part.json"] {
+        let path = files::beside(path, suffix);
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
+            let what = format!("{} is not a regular file", path.display());
+            return Err(io::Error::other(what));
+        }
+    }
+    let path = files::beside(path, ".part.json");
+    let mut options = File::options();
+    options.read(true).write(true);
+    let opened = match options.clone().create_new(true).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(&path).map(drop),
+        // Another process that has locked the new file uses it.
+        Ok(file) => match file.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(()),
+            _ => fs::remove_file(&path),
+        },
+        Err(error) => Err(error),
     };
-    let download = create.wait.to_download(started.elapsed());
-    let file = api.download(&agent.agent_id, path, &download)?;
-    print_ready(&agent, Some(&file), common, progress)
+    opened.map_err(|reason| {
+        let path = path.display();
+        io::Error::other(format!("{path} cannot be written: {reason}"))
+    })
 }
 
 fn request(create: &Create) -> Result<GenerateRequest, Failure> {
@@ -86,9 +142,23 @@ fn request(create: &Create) -> Result<GenerateRequest, Failure> {
         request = request.transparency(true);
     }
     for (name, value) in &create.field {
+        check_field(name)?;
         request = request.field(name, value.clone());
     }
     Ok(request)
+}
+
+/// Refuses a field that has an option.
+fn check_field(name: &str) -> Result<(), Failure> {
+    let instead = match name {
+        "prompt" | "image" | "audio" | "video" | "model" | "framing" | "transparency" => {
+            format!("use --{name}")
+        }
+        "aspect_ratio" => "use --aspect-ratio".into(),
+        "agent_id" => "create makes new agents only".into(),
+        _ => return Ok(()),
+    };
+    Err(Failure::Usage(format!("--field {name}: {instead}")))
 }
 
 /// Returns the prompt: the text itself, that of a file, or that of stdin.

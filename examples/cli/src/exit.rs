@@ -16,13 +16,24 @@ pub const HELP: &str = "\
 Exit codes:
   0    done
   1    the generation failed (refunded), or the service refused the request
-  2    usage or bad input
+  2    usage or bad input, or a file that cannot be used, such as an empty secret file
   3    perhaps billed: look at your account before you pay again
   66   no such agent
   69   the service cannot be reached or failed, and nothing is billed
   75   still running or not finished: the last line says how to resume, which costs nothing
-  77   secret, plan or credits
-  130  Ctrl-C (but 3 while the request that creates an agent is on its way)";
+  77   no secret, or the service refuses the secret, the plan or for want of credits
+  130  Ctrl-C (but 3 while the request that creates an agent is on its way); a second Ctrl-C ends
+       the program at once, whatever it is doing
+An agent whose id create printed is paid for: after a failure only its file is missing.
+
+JSON of a failure:
+  exit_code, kind, error     always; kind is Usage, NoSecret, Interrupted, Stdout or an ErrorKind of
+                             the library, and error is the line on stderr
+  billing                    of create and call: NotBilled, Refunded, Billed or Unknown
+  agent_id, idempotency_key  where known
+  http_status, code, agent   where the service said it; agent is its last status
+  look, retry, resume        the commands that stderr names
+status prints the agent, and adds the first three where that failed or was deleted.";
 
 /// Returns the exit code of an error. `creates` is whether the command creates an agent.
 ///
@@ -36,6 +47,8 @@ pub fn code(kind: ErrorKind, billing: Billing, creates: bool) -> u8 {
         (_, Billing::Unknown) => PERHAPS_BILLED,
         (GenerationFailed, _) => FAILED,
         (ShutDown, _) => INTERRUPTED,
+        // It names no agent: what the service does not know is the URL.
+        (NotFound, Billing::NotBilled) if creates => FAILED,
         (NotFound, _) => NO_AGENT,
         // Whatever it is, to create another agent is the wrong thing to do.
         (_, Billing::Billed) if creates => UNFINISHED,
@@ -64,7 +77,7 @@ mod tests {
             (Unauthorized, [77, 75, 3]),
             (PlanLimit, [77, 75, 3]),
             (InsufficientBalance, [77, 75, 3]),
-            (NotFound, [66, 66, 3]),
+            (NotFound, [1, 66, 3]),
             (Rejected, [1, 75, 3]),
             (RateLimited, [69, 75, 3]),
             (Service, [69, 75, 3]),

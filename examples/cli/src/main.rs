@@ -4,9 +4,13 @@ mod args;
 mod client;
 mod create;
 mod exit;
+mod failure;
+mod files;
 mod mock;
 mod output;
 mod progress;
+mod steps;
+mod wording;
 
 use std::env;
 use std::path::PathBuf;
@@ -14,14 +18,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bithuman::serde_json::json;
-use bithuman::{Agent, Downloaded, Status};
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use args::{Cli, Command, Common};
+use args::{Cli, Command};
 use client::client;
-use output::Failure;
+use failure::Failure;
 use progress::{Progress, clean};
 
 fn main() -> ExitCode {
@@ -31,8 +33,10 @@ fn main() -> ExitCode {
     };
     let progress = Arc::new(Progress::new(cli.common.quiet));
     let result = run(&cli, &progress);
-    progress.end();
-    let code = result.unwrap_or_else(|failure| output::report(&cli, &failure, &progress));
+    let code = result.unwrap_or_else(|failure| {
+        progress.end();
+        failure::report(&cli, &failure, &progress)
+    });
     ExitCode::from(code)
 }
 
@@ -49,7 +53,7 @@ fn not_parsed(error: &clap::Error) -> u8 {
             let _ = error.print();
             exit::USAGE
         }
-        _ => output::report_usage(error, is_json),
+        _ => failure::report_usage(error, is_json),
     }
 }
 
@@ -59,12 +63,7 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
         Command::Create(create) => create::run(create, common, progress),
         Command::Status { id } => {
             let agent = client(common, true, progress)?.status(id)?;
-            output::print(common, &progress::describe(&agent), &json!(agent))?;
-            Ok(match agent.status {
-                Status::Failed => exit::FAILED,
-                Status::Deleted => exit::NO_AGENT,
-                _ => exit::DONE,
-            })
+            output::print_status(&agent, common)
         }
         Command::Wait { id, model, wait } => {
             let mut wait = wait.to_wait();
@@ -72,21 +71,27 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
                 wait = wait.model(model);
             }
             let agent = client(common, true, progress)?.wait(id, &wait)?;
-            print_ready(&agent, None, common, progress)
+            let json = output::ready(&agent, None, progress);
+            output::print(common, &clean(&agent.agent_id), &json)?;
+            Ok(exit::DONE)
         }
         Command::Download {
             id,
             path,
             model,
+            if_missing,
             wait,
         } => {
             let default = PathBuf::from(format!("{id}.imx"));
-            let mut download = wait.to_download(Duration::ZERO);
+            let mut download = wait.to_download(Duration::ZERO).if_missing(*if_missing);
             if let Some(model) = model {
                 download = download.model(model);
             }
             let api = client(common, true, progress)?;
-            let file = api.download(id, path.as_ref().unwrap_or(&default), &download)?;
+            let path = path.as_ref().unwrap_or(&default);
+            files::note_wait(&files::beside(path, ".part.json"), path, progress);
+            let file = api.download(id, path, &download)?;
+            progress.end();
             let shown = clean(&file.path.to_string_lossy());
             output::print(common, &shown, &output::file_json(&file))?;
             Ok(exit::DONE)
@@ -99,23 +104,4 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
         }
         Command::Mock(mock) => mock::run(mock, common),
     }
-}
-
-/// Prints an agent that is ready, and has its file if that was downloaded.
-fn print_ready(
-    agent: &Agent,
-    file: Option<&Downloaded>,
-    common: &Common,
-    progress: &Progress,
-) -> Result<u8, Failure> {
-    progress.end();
-    let mut json = json!(agent);
-    if let Some(file) = file {
-        progress.note(&format!("ready; model file: {}", file.path.display()));
-        json["file"] = output::file_json(file);
-    } else if let Some(url) = &agent.model_url {
-        progress.note(&format!("ready; model: {url}"));
-    }
-    output::print(common, &clean(&agent.agent_id), &json)?;
-    Ok(exit::DONE)
 }

@@ -5,33 +5,22 @@ mod mock_server;
 
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 
 use bithuman::serde_json::json;
-use mock_server::{ApiVersion, MockServer, SECRET, Settings};
+use mock_server::{ApiVersion, ErrorShape, MockServer, SECRET, Settings, StorageSettings};
 
 use crate::args::{Common, Mock};
-use crate::output::{self, Failure};
+use crate::failure::Failure;
+use crate::output;
 use crate::progress::clean;
 
 /// Runs the mock server until the process ends.
 pub fn run(mock: &Mock, common: &Common) -> Result<u8, Failure> {
-    let version = match &*mock.version {
-        "2025" => ApiVersion::V2025,
-        _ => ApiVersion::Current,
-    };
-    let defaults = Settings::from(version);
     let server = MockServer::start(Settings {
-        fail_all: mock.fail,
-        rate_limit: mock.rate_limit,
-        generation_time: mock.slow,
-        log: if common.quiet {
-            |_| ()
-        } else {
-            |line| log(line)
-        },
-        balance: mock.balance.unwrap_or(defaults.balance),
-        ..defaults
+        log: if common.quiet { |_| () } else { log },
+        ..settings(mock)
     });
     let mut url = server.base_url();
     if let Some(port) = mock.port {
@@ -47,6 +36,38 @@ pub fn run(mock: &Mock, common: &Common) -> Result<u8, Failure> {
     )?;
     loop {
         thread::park();
+    }
+}
+
+fn settings(mock: &Mock) -> Settings {
+    let defaults = Settings::from(match &*mock.version {
+        "2025" => ApiVersion::V2025,
+        _ => ApiVersion::Current,
+    });
+    Settings {
+        fail_all: mock.fail,
+        rate_limit: mock.rate_limit,
+        generation_time: mock.slow,
+        balance: mock.balance.unwrap_or(defaults.balance),
+        plan: if mock.plan == "free" { "free" } else { "pro" },
+        error_shape: mock.error_shape.as_deref().map(error_shape),
+        storage: StorageSettings {
+            file: Arc::new(vec![7; mock.file_size as usize]),
+            pause: mock.file_pause.unwrap_or_default(),
+            breaks_after: mock.file_break,
+            ..StorageSettings::default()
+        },
+        file_delay: mock.file_delay,
+        ..defaults
+    }
+}
+
+fn error_shape(name: &str) -> ErrorShape {
+    match name {
+        "2025" => ErrorShape::V2025,
+        "older" => ErrorShape::Older,
+        "current" => ErrorShape::Current,
+        _ => ErrorShape::Gateway,
     }
 }
 

@@ -5,8 +5,11 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bithuman::serde_json::{Map, Value, json};
 use bithuman::{Agent, Event, Status};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::wording::in_words;
 
 /// An upload below this is over before it could be seen.
 const SMALLEST_UPLOAD: u64 = 64 * 1024;
@@ -14,10 +17,16 @@ const SMALLEST_UPLOAD: u64 = 64 * 1024;
 /// How long nothing may be said without a terminal, where the same is said again.
 const SILENCE: Duration = Duration::from_secs(60);
 
+/// The unit of the bars, and of the library.
+const MIB: u64 = 1024 * 1024;
+
 const BYTES: &str = "{msg} [{bar:30.green}] {bytes} of {total_bytes}, {bytes_per_sec}";
 const BYTES_UNMEASURED: &str = "{spinner:.green} {msg} {bytes}, {bytes_per_sec}";
 const WAITING: &str = "{spinner:.green} {msg} [{bar:30.green}] {elapsed}";
 const WAITING_UNMEASURED: &str = "{spinner:.green} {msg} {elapsed}";
+
+/// What the library says of a file that it waits for: that of the current API, and of the 2025 API.
+const NOT_PUBLISHED: [&str; 2] = ["the file is not there yet", "the agent has no file yet"];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
@@ -40,6 +49,8 @@ struct Shown {
     template: &'static str,
     line: String,
     at: Instant,
+    /// So much of a file is there.
+    received: u64,
 }
 
 impl Progress {
@@ -56,6 +67,7 @@ impl Progress {
             template: "",
             line: String::new(),
             at: Instant::now(),
+            received: 0,
         });
         Progress { mode, shown }
     }
@@ -91,28 +103,51 @@ impl Progress {
             Event::Uploading { sent, total } => self.uploading(*sent, *total),
             Event::Accepted {
                 agent_id,
-                replayed: false,
+                replayed,
+                extra,
                 ..
-            } => self.note(&format!("agent: {agent_id}")),
-            Event::Accepted { agent_id, .. } => {
-                let why = "created before with this key: not billed again";
-                self.note(&format!("agent: {agent_id} ({why})"));
-            }
+            } => self.accepted(agent_id, *replayed, extra),
             Event::Polled { agent } if agent.is_finished() => {}
             Event::Polled { agent } => self.waiting(agent),
             Event::Downloading { received, total } => {
+                self.shown().received = *received;
                 self.bytes("downloading", *received, *total);
+            }
+            Event::Retrying { reason, .. }
+                if NOT_PUBLISHED.iter().any(|it| reason.contains(it)) =>
+            {
+                let line = "the file is not published yet; it can take half an hour";
+                self.show(WAITING_UNMEASURED, line, line, 0, 1);
             }
             Event::Retrying { delay, reason, .. } => {
                 let seconds = delay.as_secs_f64();
+                let reason = in_words(reason);
                 self.note(&format!("{reason}; next attempt in {seconds:.1} s"));
             }
             _ => {}
         }
     }
 
+    /// How much of a file the last download had, in bytes.
+    pub fn received(&self) -> u64 {
+        self.shown().received
+    }
+
     fn shown(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn accepted(&self, agent_id: &str, replayed: bool, extra: &Map<String, Value>) {
+        // Of the upload.
+        self.end();
+        let why = match replayed {
+            true => " (created before with this key: not billed again)",
+            false => "",
+        };
+        self.note(&format!("agent: {agent_id}{why}"));
+        for warning in warnings(extra) {
+            self.note(&format!("warning: {warning}"));
+        }
     }
 
     fn uploading(&self, sent: u64, total: u64) {
@@ -126,13 +161,11 @@ impl Progress {
     }
 
     fn bytes(&self, what: &'static str, done: u64, total: Option<u64>) {
-        let Some(total) = total else {
-            let line = format!("{what}, {} MB", done / 10_000_000 * 10);
-            return self.show(BYTES_UNMEASURED, what, &line, done, 0);
-        };
-        let tenths = (done * 10).checked_div(total).unwrap_or(10);
-        let line = format!("{what}, {}% of {:.1} MB", tenths * 10, total as f64 / 1e6);
-        self.show(BYTES, what, &line, done, total);
+        let line = bytes_line(what, done, total);
+        match total {
+            Some(total) => self.show(BYTES, what, &line, done, total),
+            None => self.show(BYTES_UNMEASURED, what, &line, done, 0),
+        }
     }
 
     fn waiting(&self, agent: &Agent) {
@@ -149,7 +182,9 @@ impl Progress {
         match self.mode {
             Mode::Quiet => {}
             Mode::Bars => {
-                shown.replace_bar(template);
+                if shown.template != template || shown.bar.is_finished() {
+                    shown.replace_bar(template, message, done, total);
+                }
                 shown.bar.set_length(total);
                 shown.bar.set_position(done);
                 shown.bar.set_message(message.to_owned());
@@ -165,17 +200,44 @@ impl Progress {
 }
 
 impl Shown {
-    fn replace_bar(&mut self, template: &'static str) {
-        if self.template == template {
-            return;
-        }
+    /// The new bar is drawn once it knows what to show. What is there already is no speed.
+    fn replace_bar(&mut self, template: &'static str, message: &str, done: u64, total: u64) {
         self.bar.finish_and_clear();
-        self.bar = ProgressBar::new(1);
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        self.bar = bar.with_message(message.to_owned()).with_position(done);
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.bar.set_style(style.progress_chars("=> "));
         }
+        self.bar.tick();
+        self.bar.reset_eta();
+        self.bar.set_draw_target(ProgressDrawTarget::stderr());
         self.bar.enable_steady_tick(Duration::from_millis(250));
         self.template = template;
+    }
+}
+
+/// Returns the line about a transfer, which changes with each tenth of it or each 10 MiB.
+fn bytes_line(what: &str, done: u64, total: Option<u64>) -> String {
+    let Some(total) = total else {
+        return format!("{what}, {} MiB", done / MIB / 10 * 10);
+    };
+    let tenths = (done * 10).checked_div(total).unwrap_or(10);
+    let size = total as f64 / MIB as f64;
+    format!("{what}, {}% of {size:.1} MiB", tenths * 10)
+}
+
+/// Returns the warnings in a response. Where they are in it is not documented.
+fn warnings(extra: &Map<String, Value>) -> Vec<String> {
+    let text = json!(extra).to_string();
+    if text.contains("MODEL_DEFAULT_DEPRECATED") {
+        let what = "without --model this made an expression-1 agent; from 2026-12-26 the service \
+                    requires a model";
+        return vec![format!("MODEL_DEFAULT_DEPRECATED: {what}")];
+    }
+    match extra.get("warnings") {
+        Some(Value::Array(warnings)) => warnings.iter().map(Value::to_string).collect(),
+        Some(warning) if !warning.is_null() => vec![warning.to_string()],
+        _ => vec![],
     }
 }
 
@@ -210,4 +272,43 @@ pub fn clean(text: &str) -> String {
         }
     }
     clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_is_shown_in_mib() {
+        for (done, total, line) in [
+            (0, Some(3 * MIB / 2), "up, 0% of 1.5 MiB"),
+            (MIB, Some(3 * MIB), "up, 30% of 3.0 MiB"),
+            (0, Some(0), "up, 100% of 0.0 MiB"),
+            (10 * MIB - 1, None, "up, 0 MiB"),
+            (25 * MIB, None, "up, 20 MiB"),
+        ] {
+            assert_eq!(bytes_line("up", done, total), line);
+        }
+    }
+
+    #[test]
+    fn the_warnings_of_a_response_are_found() {
+        let deprecated = "MODEL_DEFAULT_DEPRECATED";
+        for (extra, starts) in [
+            (json!({}), &[][..]),
+            (json!({"warnings": []}), &[]),
+            (json!({"warnings": null, "name": "Ada"}), &[]),
+            (json!({"warnings": [{"code": deprecated}]}), &[deprecated]),
+            (json!({"warning": deprecated}), &[deprecated]),
+            (json!({"data": {"warnings": [deprecated]}}), &[deprecated]),
+            (json!({"warnings": ["a", "b"]}), &["\"a\"", "\"b\""]),
+            (json!({"warnings": {"code": "c"}}), &["{\"code\":\"c\"}"]),
+        ] {
+            let found = warnings(extra.as_object().unwrap());
+            assert_eq!(found.len(), starts.len(), "{extra}");
+            for (warning, start) in found.iter().zip(starts) {
+                assert!(warning.starts_with(start), "{warning}");
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use crate::harness::{ID, Server, TempDir, agent, gateway, ms, replies, secs, service_error};
 use crate::harness::{Reply, accepted, act, status};
 use crate::mock_server::{ApiVersion::Current, MockServer, Settings};
-use crate::{Ended, program, run, with_mock, with_url};
+use crate::{Ended, program, run, run_in, with_mock, with_url};
 use bithuman::serde_json::json;
 
 const CREATE: &str = "create --prompt x --interval 0.01";
@@ -31,7 +31,7 @@ fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
     let status_of = &format!("status {ID}");
     let rows = [
         (1, "Refunded", CREATE, vec![accepted(), failed.clone()]),
-        (1, "Refunded", wait, vec![failed]),
+        (1, "", wait, vec![failed]),
         (1, "NotBilled", CREATE, plain(422, "IMAGE_FACE_UNSUITABLE")),
         (3, "Unknown", CREATE, plain(500, "INTERNAL_ERROR")),
         (3, "Unknown", CREATE, vec![gateway(502)]),
@@ -41,10 +41,10 @@ fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
             CREATE,
             vec![Reply::json(200, json!({"ok": 1}))],
         ),
-        (66, "Unknown", status_of, plain(404, "AGENT_NOT_FOUND")),
-        (66, "Billed", wait, plain(410, "AGENT_DELETED")),
-        (69, "Billed", status_of, vec![limited]),
-        (75, "Billed", in_vain, vec![status("generating")]),
+        (66, "", status_of, plain(404, "AGENT_NOT_FOUND")),
+        (66, "", wait, plain(410, "AGENT_DELETED")),
+        (69, "", status_of, vec![limited]),
+        (75, "", in_vain, vec![status("generating")]),
         (
             75,
             "Billed",
@@ -57,13 +57,15 @@ fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
             "call POST /v1/x {}",
             plain(500, "INTERNAL_ERROR"),
         ),
-        (66, "NotBilled", "call GET /v1/x", plain(404, "NOT_FOUND")),
-        (1, "Billed", download, plain(400, "MODEL_NOT_DOWNLOADABLE")),
-        (66, "Billed", download, plain(410, "AGENT_DELETED")),
-        (77, "Billed", download, plain(403, "PLAN_REQUIRED")),
+        (1, "NotBilled", "call GET /v1/x", plain(404, "NOT_FOUND")),
+        (1, "NotBilled", CREATE, plain(404, "NOT_FOUND")),
+        (66, "NotBilled", "call GET /v1/agent/A1", plain(404, "X")),
+        (1, "", download, plain(400, "MODEL_NOT_DOWNLOADABLE")),
+        (66, "", download, plain(410, "AGENT_DELETED")),
+        (77, "", download, plain(403, "PLAN_REQUIRED")),
         (77, "NotBilled", CREATE, plain(401, "UNAUTHORIZED")),
         (77, "NotBilled", CREATE, plain(402, "INSUFFICIENT_BALANCE")),
-        (77, "Billed", status_of, plain(403, "PLAN_REQUIRED")),
+        (77, "", status_of, plain(403, "PLAN_REQUIRED")),
     ];
     for (code, billing, args, script) in rows {
         let [text, json] = ends(args, &script);
@@ -72,48 +74,141 @@ fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
             (Some(code), ""),
             "{args}: {text:?}"
         );
-        let [line] = text.lines("error: ")[..] else {
-            panic!("not one line: {text:?}");
-        };
-        let object = json.json();
-        assert_eq!(json.code, Some(code), "{json:?}");
+        let object = json.failure();
         assert_eq!(object["exit_code"], code, "{json:?}");
-        assert_eq!(object["error"]["billing"], billing, "{json:?}");
-        let same = object["error"]["message"].as_str().unwrap();
-        // The key differs from run to run.
-        assert_eq!(line[..20], same[..20]);
+        let expected = Some(billing).filter(|billing| !billing.is_empty());
+        assert_eq!(object["billing"].as_str(), expected, "{json:?}");
     }
 }
 
 #[test]
-fn what_may_be_billed_is_named_in_the_last_lines_and_in_the_json() {
-    for (script, names_agent) in [
-        (vec![gateway(502)], false),
-        (vec![accepted(), service_error(401, "UNAUTHORIZED")], true),
+fn a_status_that_is_an_end_is_the_agent_and_a_failure() {
+    for (code, word, kind) in [
+        (1, "failed", "GenerationFailed"),
+        (66, "deleted", "NotFound"),
     ] {
-        let args = format!("{CREATE} --quiet --key key-1 --base-url");
-        let [text, json] = ["", "--json"].map(|json| {
+        let [text, json] = ends(
+            &format!("status {ID}"),
+            &[agent(json!({"status": word, "error_message": "no face"}))],
+        );
+        assert!(text.stdout.starts_with(word), "{text:?}");
+        let json = json.json();
+        assert_eq!(text.code, Some(code));
+        assert_eq!(
+            (&json["exit_code"], &json["kind"]),
+            (&json!(code), &json!(kind))
+        );
+        assert_eq!(
+            (&json["status"], &json["agent_id"]),
+            (&json!(word), &json!(ID))
+        );
+        assert!(json["error"].as_str().unwrap().contains(word), "{json}");
+    }
+}
+
+#[test]
+fn the_json_of_a_failure_has_what_is_known_and_nothing_else() {
+    let refused = service_error(401, "UNAUTHORIZED");
+    let failed = agent(json!({"status": "failed"}));
+    let always = ["error", "exit_code", "kind"];
+    for (args, script, more) in [
+        (
+            CREATE,
+            vec![refused.clone()],
+            vec!["billing", "code", "http_status", "idempotency_key"],
+        ),
+        (
+            CREATE,
+            vec![accepted(), failed],
+            vec!["agent", "agent_id", "billing", "idempotency_key"],
+        ),
+        (
+            "status A1",
+            vec![refused],
+            vec!["agent_id", "code", "http_status"],
+        ),
+        (
+            "call GET /v1/me",
+            vec![gateway(404)],
+            vec!["billing", "http_status"],
+        ),
+        ("status a/b", vec![], vec![]),
+        ("create", vec![], vec![]),
+    ] {
+        let [_, json] = ends(args, &script);
+        let mut expected = [&always[..], &more].concat();
+        expected.sort_unstable();
+        let object = json.failure();
+        let names: Vec<_> = object.as_object().unwrap().keys().collect();
+        assert_eq!(names, expected, "{json:?}");
+    }
+}
+
+/// The commands below the line say what to do; neither the key nor the agent is printed twice.
+#[test]
+fn what_may_be_billed_is_named_once_and_the_commands_say_what_to_do() {
+    let named = Reply::json(
+        500,
+        json!({"error": {"code": "INTERNAL_ERROR"}, "agent_id": ID}),
+    );
+    let no_longer = vec![accepted(), service_error(401, "UNAUTHORIZED")];
+    let list = "bithuman-agent call GET '/v1/agents?limit=5'".to_owned();
+    let status = format!("bithuman-agent status {ID}");
+    let wait = format!("bithuman-agent wait {ID}");
+    let retry = "the same command with --key key-1".to_owned();
+    let silent = Reply::json(200, json!({"ok": 1}));
+    for (receipt, script, key_line, steps) in [
+        (
+            false,
+            vec![gateway(502)],
+            false,
+            vec![("look", &list), ("retry", &retry)],
+        ),
+        // The service would repeat its response.
+        (false, vec![silent], true, vec![("look", &list)]),
+        (false, vec![named], true, vec![("look", &status)]),
+        (false, no_longer, true, vec![("resume", &wait)]),
+        // The line says how to complete the receipt.
+        (true, vec![gateway(502)], true, vec![("look", &list)]),
+    ] {
+        for options in ["", "--quiet", "--quiet --json"] {
+            let folder = TempDir::new();
             let script = script.iter().map(|reply| reply.clone().close());
             let server = Server::new(replies(script));
-            run(with_url(&format!("{args} {} {json}", server.url), "unused"))
-        });
-        assert_eq!(text.lines("idempotency key: "), ["key-1"], "{text:?}");
-        assert_eq!(json.json()["idempotency_key"], "key-1");
-        let id = names_agent.then_some(ID);
-        assert_eq!(text.lines("agent: "), Vec::from_iter(id));
-        assert_eq!(json.json()["agent_id"], json!(id));
-        // The line is a whole command, with the options that it needs.
-        let resume = names_agent.then(|| format!("bithuman-agent wait {ID} --base-url http://"));
-        let lines = text.lines("to resume: ");
-        assert_eq!(lines.len(), usize::from(names_agent), "{text:?}");
-        let begins = |text: &str| {
-            resume
-                .as_deref()
-                .is_some_and(|start| text.starts_with(start))
-        };
-        assert!(lines.iter().all(|line| begins(line)), "{text:?}");
-        let same = json.json()["resume"].as_str().map(String::from);
-        assert!(same.is_none_or(|line| begins(&line)), "{json:?}");
+            let receipt = if receipt { "--receipt a.receipt" } else { "" };
+            // The commands name the options that they need.
+            let args = format!("{CREATE} {receipt} --key key-1 {options}");
+            let mut command = with_url(&args, "unused");
+            let ended = run_in(&folder, command.args(["--base-url", &server.url]));
+            let url = format!(" --base-url {}", server.url);
+            for step in ["look", "retry", "resume"] {
+                let found = steps.iter().find(|(name, _)| *name == step);
+                let url = if step == "retry" { "" } else { &url };
+                let expected = found.map(|(_, command)| format!("{command}{url}"));
+                let line = format!("to {step}: ");
+                assert_eq!(
+                    ended.lines(&line),
+                    Vec::from_iter(expected.as_deref()),
+                    "{ended:?}"
+                );
+                if options.contains("json") {
+                    assert_eq!(ended.failure()[step].as_str(), expected.as_deref());
+                    assert_eq!(ended.failure()["idempotency_key"], "key-1");
+                }
+            }
+            // Before the request, or else with the error.
+            let key_line = key_line || options.is_empty();
+            let key = ended.lines("idempotency key: ");
+            assert_eq!(
+                key,
+                Vec::from_iter(key_line.then_some("key-1")),
+                "{ended:?}"
+            );
+            assert!(
+                !ended.lines("error: ")[0].contains("retry with"),
+                "{ended:?}"
+            );
+        }
     }
 }
 
@@ -126,8 +221,8 @@ fn what_cannot_be_reached_is_69_and_nothing_is_billed() {
     let url = server.url.replace("http:", "https:");
     let ended = run(with_url(&format!("{CREATE} --json"), &url));
     assert_eq!(ended.code, Some(69), "{ended:?}");
-    assert_eq!(ended.json()["error"]["billing"], "NotBilled");
-    assert_eq!(ended.json()["error"]["kind"], "Tls");
+    assert_eq!(ended.failure()["billing"], "NotBilled");
+    assert_eq!(ended.failure()["kind"], "Tls");
 }
 
 #[test]
@@ -207,66 +302,6 @@ fn a_wait_can_be_for_a_model() {
 }
 
 #[test]
-fn a_download_is_a_file_and_its_path() {
-    let service = MockServer::start(Current);
-    let folder = TempDir::new();
-    let mut create = with_mock(
-        &format!("{CREATE} --model essence-2 --download a.imx --json"),
-        &service,
-    );
-    let ended = run_in(&folder, &mut create);
-    assert_eq!(ended.json()["agent_id"], "A01XMB7113", "{ended:?}");
-    assert_eq!(ended.json()["file"]["length"], 65536);
-    assert_eq!(fs::read(folder.path("a.imx")).unwrap(), [7; 65536]);
-
-    let mut download = with_mock("download A01XMB7113", &service);
-    let ended = run_in(&folder, &mut download);
-    let path = folder.path("A01XMB7113.imx").display().to_string();
-    assert_eq!(
-        (ended.code, ended.stdout.trim_end()),
-        (Some(0), &*path),
-        "{}",
-        ended.stderr
-    );
-    assert_eq!(folder.names(), ["A01XMB7113.imx", "a.imx"]);
-    let progress = ended.lines("downloading, ");
-    assert_eq!(progress.last(), Some(&"100% of 0.1 MB"), "{ended:?}");
-
-    // It was created with another model.
-    let mut other = with_mock("download A01XMB7113 --model expression-2", &service);
-    let ended = run_in(&folder, &mut other);
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-}
-
-#[test]
-fn a_download_out_of_time_says_how_to_resume() {
-    let service = MockServer::start(Settings {
-        file_delay: usize::MAX,
-        ..Current.into()
-    });
-    let folder = TempDir::new();
-    let mut create = with_mock(
-        &format!("{CREATE} --model essence-2 --timeout 0.5 --download a.imx"),
-        &service,
-    );
-    let ended = run_in(&folder, &mut create);
-    assert_eq!(ended.code, Some(75), "{ended:?}");
-    let wait = "bithuman-agent wait A01XMB7113";
-    let download = "bithuman-agent download A01XMB7113 a.imx";
-    assert_eq!(
-        ended.lines("to resume: "),
-        [format!("{wait} && {download}")]
-    );
-
-    let mut again = with_mock("download A01XMB7113 a.imx --timeout 0.1", &service);
-    let ended = run_in(&folder, &mut again);
-    assert_eq!(
-        (ended.code, ended.lines("to resume: ")),
-        (Some(75), vec![download])
-    );
-}
-
-#[test]
 fn every_option_is_a_field_of_the_request() {
     let folder = TempDir::new();
     fs::write(folder.path("prompt.txt"), "From a file.\n").unwrap();
@@ -298,7 +333,7 @@ fn with_a_receipt_the_same_command_pays_once() {
     });
     let folder = TempDir::new();
     let create = |more: &str| {
-        let args = format!("{CREATE} --receipt agent.receipt {more}");
+        let args = format!("create --prompt x --receipt agent.receipt {more}");
         let mut command = with_mock(&args, &service);
         command.current_dir(&folder.0);
         run(command)
@@ -326,18 +361,14 @@ fn a_finished_receipt_needs_no_secret() {
     });
     let folder = TempDir::new();
     let args = format!("{CREATE} --receipt agent.receipt");
-    let mut command = with_mock(&args, &service);
-    assert_eq!(run_in(&folder, &mut command).stdout, "A01XMB7113\n");
+    let command = with_mock(&args, &service);
+    assert_eq!(run_in(&folder, command).stdout, "A01XMB7113\n");
     let mut command = program(&args);
     command.env("BITHUMAN_API_BASE", service.base_url());
-    let ended = run_in(&folder, &mut command);
+    let ended = run_in(&folder, command);
     assert_eq!(
         (ended.code, &*ended.stdout),
         (Some(0), "A01XMB7113\n"),
         "{ended:?}"
     );
-}
-
-fn run_in(folder: &TempDir, command: &mut std::process::Command) -> Ended {
-    Ended::new(command.current_dir(&folder.0).output().unwrap())
 }

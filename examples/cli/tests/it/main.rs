@@ -7,11 +7,14 @@ mod mock_server;
 
 #[cfg(unix)]
 mod ctrl_c;
+mod downloads;
 mod ends;
+mod files;
 mod mock;
 mod streams;
 mod usage;
 
+use std::borrow::BorrowMut;
 use std::env;
 use std::process::{Command, Output};
 use std::thread;
@@ -19,7 +22,7 @@ use std::time::Instant;
 
 use bithuman::serde_json::{self, Value};
 
-use harness::{ms, secs, unless_it_hangs};
+use harness::{TempDir, ms, secs, unless_it_hangs};
 use mock_server::MockServer;
 
 /// What the program left behind.
@@ -42,7 +45,17 @@ impl Ended {
             let all = format!("{}{}", ended.stdout, ended.stderr);
             assert!(!all.contains(secret), "the secret is shown: {ended:?}");
         }
-        assert!(!ended.stderr.contains("panicked"), "{ended:?}");
+        // A panic, and what a person at a shell cannot know.
+        for name in [
+            "panicked",
+            "::",
+            "ensure_agent",
+            "generate_once",
+            "generate:",
+            "setter",
+        ] {
+            assert!(!ended.stderr.contains(name), "{name}: {ended:?}");
+        }
         ended
     }
 
@@ -51,6 +64,23 @@ impl Ended {
         assert_eq!(self.stdout.lines().count(), 1, "{self:?}");
         let json: Value = serde_json::from_str(&self.stdout).unwrap();
         assert!(json.is_object(), "{self:?}");
+        json
+    }
+
+    /// The one object on stdout, which has the fields of every failure.
+    #[track_caller]
+    fn failure(&self) -> Value {
+        let json = self.json();
+        assert_eq!(json["exit_code"].as_i64(), self.code.map(i64::from));
+        assert!(json["kind"].is_string(), "{self:?}");
+        let [line] = self.lines("error: ")[..] else {
+            panic!("not one line: {self:?}");
+        };
+        let error = json["error"].as_str();
+        assert!(
+            error.is_some_and(|error| line.starts_with(error)),
+            "{self:?}"
+        );
         json
     }
 
@@ -97,6 +127,11 @@ fn with_mock(args: &str, service: &MockServer) -> Command {
 
 fn run(mut command: Command) -> Ended {
     Ended::new(unless_it_hangs(move || command.output().unwrap()))
+}
+
+fn run_in(folder: &TempDir, mut command: impl BorrowMut<Command>) -> Ended {
+    let command = command.borrow_mut().current_dir(&folder.0);
+    Ended::new(command.output().unwrap())
 }
 
 /// Waits until this is so.

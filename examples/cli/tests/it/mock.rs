@@ -2,11 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
+use std::time::Instant;
 
 use bithuman::serde_json::{self, Value};
-use bithuman::{Api, ErrorKind, GenerateRequest, Status, Wait};
+use bithuman::{Api, Download, ErrorKind, GenerateRequest, Status, Wait};
 
-use crate::harness::{ms, unused_port};
+use crate::harness::{TempDir, ms, unused_port};
+use crate::usage::examples;
 use crate::{mock_server, program, run};
 
 /// A running mock server, killed with this value, and its line.
@@ -21,6 +23,10 @@ impl Mock {
         let stdout = child.stdout.take().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
         Mock(child, line)
+    }
+
+    fn url(&self) -> &str {
+        self.1.split([' ', '=']).nth(1).unwrap()
     }
 
     /// Ends it, and returns its log.
@@ -95,8 +101,7 @@ fn it_follows_its_options() {
 #[test]
 fn a_generation_can_be_slow_and_too_expensive() {
     let mock = Mock::start("--slow 1h --balance 600");
-    let url = mock.1.split([' ', '=']).nth(1).unwrap();
-    let api = client(url);
+    let api = client(mock.url());
     let request = GenerateRequest::new().model("essence-2");
     let id = api.generate(&request).unwrap().agent_id;
     for _ in 0..5 {
@@ -104,4 +109,52 @@ fn a_generation_can_be_slow_and_too_expensive() {
     }
     let refused = api.generate(&request).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InsufficientBalance, "{refused}");
+}
+
+#[test]
+fn an_account_can_have_no_access_and_errors_another_shape() {
+    for (shape, code) in [
+        ("", Some("PLAN_REQUIRED")),
+        ("--error-shape 2025", Some("PLAN_REQUIRED")),
+        ("--error-shape older", Some("PLAN_REQUIRED")),
+        ("--error-shape gateway", None),
+    ] {
+        let mock = Mock::start(&format!("--plan free {shape}"));
+        let refused = client(mock.url()).status("A1").unwrap_err();
+        assert_eq!((refused.http_status(), refused.code()), (Some(403), code));
+        // Only the shape of the current API has a page.
+        assert_eq!(refused.help_url().is_some(), shape.is_empty(), "{refused}");
+    }
+}
+
+#[test]
+fn a_model_file_can_be_late_slow_and_broken() {
+    let args = "--slow 0.001s --file-size 200000 --file-delay 1 --file-pause 0.05s --file-break";
+    let mock = Mock::start(&format!("{args} 150000"));
+    let api = client(mock.url());
+    let wait = Wait::new().interval(ms(5));
+    let request = GenerateRequest::new().model("essence-2");
+    let agent = api.generate_and_wait(&request, &wait).unwrap();
+    let folder = TempDir::new();
+    let download = Download::new().interval(ms(5));
+    let started = Instant::now();
+    let file = api.download(&agent.agent_id, folder.path("a.imx"), &download);
+    assert_eq!(file.unwrap().length, 200_000);
+    // Three pauses in the first part, one in the rest.
+    assert!(started.elapsed() >= ms(200));
+    let log = mock.end();
+    let asked = |status| log.matches(&format!("/model/download {status}")).count();
+    assert_eq!((asked(404), asked(200)), (1, 2), "{log}");
+}
+
+#[test]
+fn each_example_of_its_help_text_works() {
+    let help = run(program("mock --help")).stdout;
+    let examples = examples(&help);
+    assert_eq!(examples.len(), 3, "{help}");
+    for example in examples {
+        let mock = Mock::start(example.strip_prefix("bithuman-agent mock").unwrap());
+        let error = client(mock.url()).status("A1").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{example}: {error}");
+    }
 }

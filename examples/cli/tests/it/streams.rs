@@ -1,13 +1,15 @@
 //! Where things are printed: a terminal, a pipe, a pipe that nobody reads, and nowhere.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, pipe};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use bithuman::serde_json::json;
 
-use crate::harness::{ID, Server, TempFile, accepted, agent, replies, stalls};
-use crate::mock_server::{self, ApiVersion::Current, MockServer};
+use crate::harness::{ID, Server, TempDir, TempFile, accepted, agent, ms, replies};
+use crate::harness::{service_error, stalls};
+use crate::mock_server::{self, ApiVersion::Current, MockServer, Settings, StorageSettings};
 use crate::{Ended, PROGRAM, program, run, until, with_mock, with_url, without_variables};
 
 const CREATE: &str = "create --prompt x --interval 0.01";
@@ -23,7 +25,8 @@ fn in_a_pipe_progress_is_plain_lines_on_stderr() {
         "{ended:?}"
     );
     assert_eq!(lines[1], "agent: A01XMB7113");
-    assert_eq!(lines[3], "generating, 2%, persona");
+    assert!(lines[2].starts_with("warning: "), "{ended:?}");
+    assert_eq!(lines[4], "generating, 2%, persona");
     assert!(!ended.stderr.contains(['\r', '\u{1b}']), "{ended:?}");
 }
 
@@ -35,9 +38,104 @@ fn an_upload_is_shown_in_tenths() {
     command.arg(&media.0);
     let ended = run(command);
     let lines = ended.lines("uploading, ");
-    assert_eq!(lines.first(), Some(&"0% of 0.7 MB"), "{ended:?}");
-    assert_eq!(lines.last(), Some(&"100% of 0.7 MB"), "{ended:?}");
+    assert_eq!(lines.first(), Some(&"0% of 0.7 MiB"), "{ended:?}");
+    assert_eq!(lines.last(), Some(&"100% of 0.7 MiB"), "{ended:?}");
     assert!(lines.len() <= 11, "{ended:?}");
+}
+
+#[test]
+fn a_retry_is_a_line_that_says_why() {
+    let busy = service_error(503, "SERVICE_UNAVAILABLE");
+    let server = Server::new(replies([busy.close(), accepted().close()]));
+    let ended = run(with_url("create --prompt x --no-wait", &server.url));
+    let line = ended.lines("create: ")[0];
+    assert!(line.contains("(503 SERVICE_UNAVAILABLE)"), "{line}");
+    assert!(line.contains("; next attempt in 0."), "{line}");
+}
+
+#[test]
+fn a_warning_of_the_service_is_shown() {
+    let service = MockServer::start(Current);
+    for (args, warnings) in [
+        ("--no-wait", 1),
+        ("--interval 0.01 --json", 1),
+        ("--no-wait --receipt r", 1),
+        ("--no-wait -q", 0),
+        ("--no-wait --model essence-2", 0),
+    ] {
+        let folder = TempDir::new();
+        let mut command = with_mock(&format!("create --prompt x {args}"), &service);
+        command.current_dir(&folder.0);
+        let ended = run(command);
+        let lines = ended.lines("warning: MODEL_DEFAULT_DEPRECATED: ");
+        assert_eq!(lines.len(), warnings, "{args}: {ended:?}");
+    }
+}
+
+/// The agent is ready at once, so that no other bar comes between the two.
+#[test]
+fn a_download_after_an_upload_has_a_bar_of_its_own() {
+    let service = MockServer::start(Settings {
+        generation_time: Some(ms(1)),
+        ..Current.into()
+    });
+    let image = TempFile::new(vec![7; 1 << 19]);
+    let folder = TempDir::new();
+    let (image, path) = (image.0.display(), folder.path("a.imx"));
+    let args = format!("--image {image} --download {}", path.display());
+    let args = format!("create --model essence-2 --interval 0.05 {args}");
+    let Some(screen) = on_terminal(&args, &service, &[]) else {
+        return;
+    };
+    for bar in ["uploading [", "downloading ["] {
+        assert!(screen.contains(bar), "{screen}");
+    }
+}
+
+#[test]
+fn a_resumed_download_begins_with_what_is_there_and_shows_no_false_speed() {
+    let service = MockServer::start(Settings {
+        generation_time: Some(ms(1)),
+        storage: StorageSettings {
+            file: Arc::new(vec![7; 12 << 20]),
+            breaks_after: Some(3 << 20),
+            ..Default::default()
+        },
+        ..Current.into()
+    });
+    let create = "create --prompt x --model essence-2 --interval 0.01";
+    assert_eq!(run(with_mock(create, &service)).code, Some(0));
+    let folder = TempDir::new();
+    let path = folder.path("a.imx").display().to_string();
+    let mut command = with_mock(&format!("download A01XMB7113 {path}"), &service);
+    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+    let part = folder.path("a.imx.part");
+    until(|| fs::metadata(&part).is_ok_and(|part| part.len() >= 3 << 20));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    service.storage().change(|storage| {
+        storage.breaks_after = None;
+        storage.pause = ms(5);
+    });
+    let Some(screen) = on_terminal(&format!("download A01XMB7113 {path}"), &service, &[]) else {
+        return;
+    };
+    // No frame is empty, or without a message.
+    let frames: Vec<_> = screen.split('\r').collect();
+    assert!(frames[0].starts_with("downloading ["), "{screen}");
+    assert!(frames[0].contains(" MiB of 12.00 MiB, 0 B/s"), "{screen}");
+    // Not more than 64 KiB in 5 ms, which is 12.5 MiB/s, and what a buffer may add.
+    for frame in frames.iter().filter(|frame| frame.contains("MiB/s")) {
+        let speed = frame.split(", ").nth(1).unwrap();
+        let number: f64 = speed.split(' ').next().unwrap().parse().unwrap();
+        assert!(number < 100.0, "{frame}");
+    }
+    assert!(!screen.contains("GiB/s"), "{screen}");
+    // The bar is gone before the result is there.
+    assert!(
+        screen.ends_with(&format!("\u{1b}[2K{path}\r\n")),
+        "{screen}"
+    );
 }
 
 #[test]
@@ -110,23 +208,28 @@ fn what_a_service_says_cannot_play_tricks_on_a_terminal() {
 }
 
 #[test]
-fn a_pipe_that_closes_early_is_no_panic_and_does_not_end_what_is_paid() {
+fn a_pipe_that_closes_early_is_no_panic_and_does_not_lose_what_is_paid() {
     let service = MockServer::start(Current);
-    for closes_stderr in [false, true] {
-        let (reader, writer) = pipe().unwrap();
-        drop(reader);
-        let mut command = with_mock(CREATE, &service);
-        if closes_stderr {
-            command.stderr(writer.try_clone().unwrap());
-        }
-        let ended = Ended::new(command.stdout(writer).output().unwrap());
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-    }
-    let ready = run(with_mock("status A02XMB7113", &service));
-    assert_eq!(ready.stdout, "ready\n");
-    // The help, too.
     let (reader, writer) = pipe().unwrap();
     drop(reader);
+    for args in ["--interval 0.01", "--no-wait"] {
+        let mut command = with_mock(&format!("create --prompt x -q {args}"), &service);
+        let ended = Ended::new(
+            command
+                .stdout(writer.try_clone().unwrap())
+                .output()
+                .unwrap(),
+        );
+        let id = ended.lines("agent: ");
+        assert_eq!((ended.code, id.len()), (Some(0), 1), "{ended:?}");
+    }
+    let mut command = with_mock(CREATE, &service);
+    command.stdout(writer.try_clone().unwrap());
+    command.stderr(writer.try_clone().unwrap());
+    assert_eq!(Ended::new(command.output().unwrap()).code, Some(0));
+    let ready = run(with_mock("status A03XMB7113", &service));
+    assert_eq!(ready.stdout, "ready\n");
+    // The help, too.
     let ended = Ended::new(program("--help").stdout(writer).output().unwrap());
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
 }
@@ -135,11 +238,26 @@ fn a_pipe_that_closes_early_is_no_panic_and_does_not_end_what_is_paid() {
 #[test]
 fn a_result_that_cannot_be_written_is_on_stderr() {
     let service = MockServer::start(Current);
-    let full = File::options().write(true).open("/dev/full").unwrap();
-    let mut command = with_mock(CREATE, &service);
-    let ended = Ended::new(command.stdout(full).output().unwrap());
-    assert_eq!(ended.code, Some(75), "{ended:?}");
-    let line = ended.lines("error: ")[0];
-    assert!(line.contains("No space left on device"), "{line}");
-    assert!(line.ends_with("the result is: A01XMB7113"), "{line}");
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for args in [CREATE, "create --prompt x --no-wait"] {
+        let mut command = with_mock(args, &service);
+        let ended = Ended::new(command.stdout(full()).output().unwrap());
+        assert_eq!(ended.code, Some(75), "{ended:?}");
+        let id = ended.lines("agent: ")[0];
+        let line = ended.lines("error: ")[0];
+        assert!(line.contains("No space left on device"), "{line}");
+        let more = "exists and is paid for: creating another is billed again";
+        assert!(line.ends_with(&format!("agent {id} {more}")), "{line}");
+        assert_eq!(
+            ended.lines("to resume: "),
+            [format!("bithuman-agent wait {id}")]
+        );
+    }
+    let mut command = with_mock("status A01XMB7113", &service);
+    let ended = Ended::new(command.stdout(full()).output().unwrap());
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.lines("error: ")[0].ends_with("the result is: ready"),
+        "{ended:?}"
+    );
 }

@@ -2,16 +2,19 @@
 
 use std::fs;
 use std::io::Write;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use crate::harness::{SECRET, Server, TempDir, TempFile, accepted, replies};
-use crate::{Ended, program, run, with_url};
+use crate::harness::service_error;
+use crate::harness::{SECRET, Server, TempDir, TempFile, accepted, gateway, ms, replies};
+use crate::mock_server::{self, ApiVersion::Current, MockServer, Settings};
+use crate::{Ended, PROGRAM, program, run, run_in, with_mock, with_url, without_variables};
 
 #[test]
 fn bad_input_is_one_line_and_nothing_is_sent() {
     let server = Server::new(replies([accepted().close()]));
     let folder = TempDir::new();
     fs::write(folder.path("empty"), "\n").unwrap();
+    fs::write(folder.path("quoted"), "'ab'").unwrap();
     fs::create_dir(folder.path("folder")).unwrap();
     let folder_receipt = "create --prompt x --receipt folder";
     for (args, says) in [
@@ -40,17 +43,48 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
         ),
         ("create --prompt x --field a", "not NAME=JSON"),
         (
+            "create --prompt x --field =1",
+            "there is no name before the =",
+        ),
+        (
             "create --prompt x --field a=b",
             "a text needs double quotes",
         ),
-        ("create --prompt x --field prompt=1", "prompt"),
+        (
+            "create --prompt x --field prompt=1",
+            "--field prompt: use --prompt",
+        ),
+        (
+            "create --prompt x --field aspect_ratio=1",
+            "use --aspect-ratio",
+        ),
+        ("create --prompt x --field agent_id=1", "new agents only"),
+        (
+            "create --image ftp://a.example/b",
+            "image: a media URL begins with http:// or https://",
+        ),
+        (
+            "create --image http://localhost:1/a.jpg --base-url https://a.example",
+            "give the path of a file",
+        ),
+        (
+            "status A1 --base-url https://a.example/v1",
+            "--base-url ends in /v1",
+        ),
         (
             "create --prompt x --key \u{e4}",
             "an idempotency key is 1 to 255 visible ASCII characters",
         ),
         ("create --prompt x --interval 0", "not a time above 0"),
         ("create --prompt x --timeout soon", "not a time above 0"),
-        ("create --prompt x --base-url http://example.com", "http"),
+        (
+            "create --prompt x --base-url http://example.com",
+            "the secret: use https",
+        ),
+        (
+            "status A1 -q --secret-file quoted",
+            "--secret-file: the secret has a quote",
+        ),
         (
             "create --prompt x --secret-file absent",
             "secret file absent: No such file",
@@ -71,20 +105,37 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
             "the following required arguments were not provided: <ID>",
         ),
         ("mock --version 2024", "possible values: 2025, current"),
+        ("mock --port 0", "0 is not in 1..=65535"),
+        ("mock --file-size 1000000001", "is not in"),
+        ("mock --plan gold", "possible values: free, pro"),
+        ("mock --base-url http://a", "a URL and a secret of its own"),
+        ("mock --secret-file empty", "a URL and a secret of its own"),
         ("call FETCH /v1/me", "not GET, POST or DELETE"),
         ("call GET v1/me", "call: "),
         ("call POST /v1/webhooks {", "not JSON: "),
         (
             "call POST /v1/agent/generate {}",
-            "to create an agent, use generate",
+            "to create an agent, use bithuman-agent create",
         ),
         ("download A1 folder", "not a regular file"),
         ("download A1 absent/a.imx", "its folder does not exist"),
         ("create --prompt x --download folder", "not a regular file"),
+        (
+            "create --prompt x --receipt a --download ./a",
+            "--download ./a: this is the receipt",
+        ),
         ("create --prompt x --download a/", "not the path of a file"),
         (
             "create --prompt x --no-wait --download a",
             "cannot be used with",
+        ),
+        (
+            "create --prompt x --no-wait --timeout 1",
+            "cannot be used with '--timeout <TIME>'",
+        ),
+        (
+            "create --prompt x --no-wait --interval 1",
+            "cannot be used with '--interval <TIME>'",
         ),
         ("frobnicate", "unrecognized subcommand 'frobnicate'"),
     ] {
@@ -101,12 +152,9 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
             if json.is_empty() {
                 assert_eq!(ended.stdout, "", "{args}");
             } else {
-                assert_eq!(ended.json()["exit_code"], 2, "{args}");
-                let message = ended.json()["error"]["message"].to_string();
-                assert!(
-                    message.contains(&says.replace('"', "\\\"")),
-                    "{args}: {message}"
-                );
+                let is_receipt = args == folder_receipt;
+                let kind = if is_receipt { "Receipt" } else { "Usage" };
+                assert_eq!(ended.failure()["kind"], kind, "{args}");
             }
         }
     }
@@ -115,27 +163,72 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
 
 #[test]
 fn a_missing_secret_is_said_before_anything_else() {
-    for secret in [None, Some(" ")] {
-        let mut command = program("create --prompt x");
-        command.envs(secret.map(|secret| ("BITHUMAN_API_SECRET", secret)));
-        let ended = run(command);
-        let line = "no API secret: set BITHUMAN_API_SECRET, or use --secret-file";
-        assert_eq!((ended.code, ended.lines("error: ")), (Some(2), vec![line]));
-        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    let folder = TempDir::new();
+    for args in [
+        "create --prompt x",
+        "create --prompt x --receipt a.receipt",
+        "status A1",
+    ] {
+        for secret in [None, Some(" ")] {
+            let mut command = program(&format!("{args} --json"));
+            command.envs(secret.map(|secret| ("BITHUMAN_API_SECRET", secret)));
+            let ended = run_in(&folder, command);
+            let line = "no API secret: set BITHUMAN_API_SECRET, or use --secret-file";
+            assert_eq!((ended.code, ended.lines("error: ")), (Some(77), vec![line]));
+            assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+            assert_eq!(ended.failure()["kind"], "NoSecret");
+        }
     }
 }
 
 #[test]
-fn an_empty_argument_is_no_prompt_and_no_id() {
+fn what_a_receipt_says_of_a_bill_matters_more_than_a_missing_secret() {
+    for (code, reply) in [(3, gateway(502)), (75, accepted())] {
+        let folder = TempDir::new();
+        let args = "create --prompt x --receipt a.receipt --json";
+        let server = Server::new(replies([reply.close()]));
+        run_in(&folder, with_url(&format!("{args} --no-wait"), &server.url));
+        let mut command = with_url(args, &server.url);
+        let ended = run_in(&folder, command.env_remove("BITHUMAN_API_SECRET"));
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        ended.failure();
+    }
+}
+
+/// Most likely that of a variable which is not set.
+#[test]
+fn an_empty_argument_is_refused() {
     for (args, says) in [
         ("create --prompt", "it is empty"),
-        ("status", "an id is not empty"),
+        ("create --prompt x --image", "it is empty"),
+        ("create --prompt x --model", "it is empty"),
+        ("create --prompt x --aspect-ratio", "it is empty"),
+        ("create --prompt x --framing", "it is empty"),
+        ("create --prompt x --key", "it is empty"),
+        ("create --prompt x --download", "it is empty"),
+        ("create --prompt x --base-url", "it is empty"),
+        ("create --prompt x --field", "not NAME=JSON"),
+        ("wait A1 --model", "it is empty"),
+        ("download A1", "it is empty"),
+        ("download A1 a --model", "it is empty"),
+        ("status", "it is empty"),
     ] {
-        let mut command = with_url(args, "http://127.0.0.1:1");
-        command.arg("");
+        for empty in ["", " "] {
+            let mut command = with_url(args, "http://127.0.0.1:1");
+            command.arg(empty);
+            let ended = run(command);
+            assert!(
+                ended.code == Some(2) && ended.stderr.contains(says),
+                "{args}: {ended:?}"
+            );
+        }
+    }
+    for option in ["--receipt", "--secret-file"] {
+        let mut command = with_url("create --prompt x", "http://127.0.0.1:1");
+        command.args([option, ""]);
         let ended = run(command);
         assert!(
-            ended.code == Some(2) && ended.stderr.contains(says),
+            ended.code == Some(2) && ended.stderr.contains("a value is required for"),
             "{ended:?}"
         );
     }
@@ -152,6 +245,44 @@ fn a_prompt_comes_from_stdin() {
     drop(stdin);
     assert!(child.wait().unwrap().success());
     assert_eq!(server.requests()[0].json()["prompt"], "Two\nlines.");
+}
+
+/// After hours and a bill it would be too late.
+#[test]
+fn a_download_that_cannot_be_written_is_found_before_anything_is_sent() {
+    let server = Server::new(replies([accepted().close()]));
+    let folder = TempDir::new();
+    fs::create_dir(folder.path("a.part")).unwrap();
+    fs::create_dir(folder.path("b.part.json")).unwrap();
+    let long = "x".repeat(250);
+    let mut paths = vec!["a", "b", &long];
+    if cfg!(target_os = "linux") {
+        paths.extend(["/proc/a.imx", "/dev/full"]);
+    }
+    for path in paths {
+        let args = format!("create --prompt x --download {path} --json");
+        let ended = run_in(&folder, with_url(&args, &server.url));
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.failure()["error"].as_str().unwrap().contains(path));
+        let said = ["cannot be written: ", "not a regular file"];
+        let line = ended.lines("error: ")[0];
+        assert!(said.iter().any(|what| line.contains(what)), "{line}");
+    }
+    assert_eq!(server.connections(), 0);
+    assert_eq!(folder.names(), ["a.part", "b.part.json"]);
+}
+
+#[test]
+fn what_an_earlier_download_left_is_not_touched_by_the_check() {
+    let folder = TempDir::new();
+    fs::write(folder.path("a.part.json"), "{}").unwrap();
+    let server = Server::new(replies([service_error(401, "UNAUTHORIZED").close()]));
+    for path in ["a", "b"] {
+        let args = format!("create --prompt x --download {path}");
+        run_in(&folder, with_url(&args, &server.url));
+    }
+    assert_eq!(folder.names(), ["a.part.json"]);
+    assert_eq!(fs::read(folder.path("a.part.json")).unwrap(), b"{}");
 }
 
 #[cfg(unix)]
@@ -198,7 +329,79 @@ fn the_help_lists_the_exit_codes_and_every_default() {
         let options = help
             .split("\n")
             .filter(|line| line.starts_with("      --") || line.starts_with("  [PATH]"));
+        // And -q, but not -h.
         let defaults = help.matches("[default:").count();
         assert_eq!(defaults, options.count() + 1, "{help}");
     }
+}
+
+/// Each help text, by its command.
+fn helps() -> Vec<(&'static str, String)> {
+    let commands = ["", "create", "status", "wait", "download", "call", "mock"];
+    let help = |command| run(program(&format!("{command} --help"))).stdout;
+    commands.map(|command| (command, help(command))).into()
+}
+
+#[test]
+fn a_help_text_fits_a_terminal_and_breaks_no_line_early() {
+    for (command, help) in helps() {
+        for line in help.lines() {
+            assert!(line.chars().count() <= 100, "{command}: {line}");
+        }
+        let lines: Vec<_> = help.lines().collect();
+        for pair in lines.windows(2) {
+            // The next word would have had its place, in a paragraph.
+            let word = pair[1].split(' ').next().unwrap_or_default();
+            let is_early = pair[0].len() + 1 + word.len() <= 98;
+            let is_text = |line: &str| line.starts_with(|c: char| c.is_alphabetic());
+            let is_paragraph = is_text(pair[0]) && is_text(pair[1]) && !pair[0].ends_with(':');
+            assert!(!(is_paragraph && is_early), "{command}: {pair:?}");
+        }
+        let names_service = help.contains("--base-url") || help.contains("--secret-file");
+        assert_eq!(names_service, command != "mock", "{help}");
+        let names_variables =
+            help.contains("$BITHUMAN_API_BASE") && help.contains("$BITHUMAN_API_URL");
+        assert_eq!(names_variables, command != "mock", "{help}");
+    }
+}
+
+/// The examples of a help text. One that continues after a backslash is one line.
+pub fn examples(help: &str) -> Vec<String> {
+    let help = help.replace(" \\\n", " ");
+    let lines = help.lines().map(str::trim_start);
+    let examples = lines.filter(|line| line.starts_with("bithuman-agent "));
+    examples.map(String::from).collect()
+}
+
+#[cfg(unix)]
+#[test]
+fn each_example_of_a_help_text_works() {
+    let service = MockServer::start(Settings {
+        generation_time: Some(ms(1)),
+        ..Current.into()
+    });
+    let folder = TempDir::new();
+    fs::write(folder.path("prompt.txt"), "You are a gardener.").unwrap();
+    fs::write(folder.path("portrait.jpg"), "abc").unwrap();
+    fs::create_dir(folder.path("models")).unwrap();
+    let first = "create --prompt x --model essence-2 --interval 0.01";
+    assert_eq!(run(with_mock(first, &service)).code, Some(0));
+    let mut found = 0;
+    for (command, help) in helps() {
+        // Those of mock run for ever.
+        for line in examples(&help).iter().filter(|_| command != "mock") {
+            found += 1;
+            // What follows on the line, after blanks, says what it does.
+            let line = line.split("   ").next().unwrap();
+            let line = line.replace("A91XMB7113", "A01XMB7113");
+            let line = line.replacen("bithuman-agent", &format!("'{PROGRAM}'"), 1);
+            let mut shell = without_variables(Command::new("sh"));
+            shell.env("BITHUMAN_API_BASE", service.base_url());
+            shell.env("BITHUMAN_API_SECRET", mock_server::SECRET);
+            shell.args(["-c", &line]).current_dir(&folder.0);
+            let ended = run(shell);
+            assert_eq!(ended.code, Some(0), "{line}: {ended:?}");
+        }
+    }
+    assert!(found > 10, "{found}");
 }

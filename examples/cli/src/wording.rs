@@ -1,0 +1,131 @@
+//! The library's errors in the words of a shell: commands and options instead of its functions.
+
+use bithuman::{Error, ErrorKind};
+
+pub const NO_SECRET: &str = "no API secret: set BITHUMAN_API_SECRET, or use --secret-file";
+
+/// How a line of the library begins, and what a command says instead.
+const STARTS: [(&str, &str); 6] = [
+    ("generate: ", "create: "),
+    ("generate_once: ", "create: "),
+    ("ensure_agent: ", "create: "),
+    ("config: base_url ", "--base-url "),
+    ("config: secret ", "--secret-file: the secret "),
+    ("config: ", ""),
+];
+
+/// What names a function of the library, and what a command says instead. What another row contains
+/// comes after that.
+const PHRASES: [(&str, &str); 15] = [
+    (
+        "no API secret: set BITHUMAN_API_SECRET or ApiBuilder::secret",
+        NO_SECRET,
+    ),
+    ("use https, or allow_plain_http(true)", "use https"),
+    ("; use Media::file for a file", ""),
+    ("; use Media::file", "; give the path of a file"),
+    (", or Media::url", ", or their URLs"),
+    (
+        "use generate, which carries an idempotency key",
+        "use bithuman-agent create",
+    ),
+    (
+        "or call generate and keep its key yourself",
+        "or use --key instead of --receipt",
+    ),
+    ("call wait with this agent", "wait for this agent"),
+    ("call wait again", "wait again"),
+    ("billed: call wait", "billed: wait for it"),
+    ("call download again", "download again"),
+    ("call ensure_agent again", "run the same command again"),
+    ("call generate_once again", "run the same command again"),
+    ("the same call again", "the same command again"),
+    ("call again", "run the same command again"),
+];
+
+/// Returns a line of the library's, in the words of this program.
+pub fn in_words(line: &str) -> String {
+    let mut line = line.to_owned();
+    for (start, instead) in STARTS {
+        if let Some(rest) = line.strip_prefix(start) {
+            line = format!("{instead}{rest}");
+            break;
+        }
+    }
+    for (phrase, instead) in PHRASES {
+        line = line.replace(phrase, instead);
+    }
+    line
+}
+
+/// The library's line about an error, in the words of a shell.
+pub fn line_of(error: &Error) -> String {
+    let mut line = in_words(&error.to_string());
+    if let Some(key) = error.idempotency_key() {
+        // The commands below the line say the same.
+        line = line.replace(&key_advice(key), "");
+    }
+    match error.kind() {
+        ErrorKind::ShutDown => line.replacen(": shut down", ": interrupted", 1),
+        _ => line,
+    }
+}
+
+/// What the library advises where a key alone may tell whether a request was accepted.
+pub fn key_advice(key: &str) -> String {
+    format!(
+        "; check your account before retrying, or retry with idempotency key {key} if the server \
+         supports it"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_library_speaks_of_commands_and_options() {
+        for (line, expected) in [
+            (
+                "config: base_url ends in /v1, which every request adds: remove it",
+                "--base-url ends in /v1, which every request adds: remove it",
+            ),
+            (
+                "config: BITHUMAN_API_BASE is not UTF-8",
+                "BITHUMAN_API_BASE is not UTF-8",
+            ),
+            (
+                "ensure_agent: receipt r: cannot be locked: there are no locks here; use a path on \
+                 a local disk, or call generate and keep its key yourself",
+                "create: receipt r: cannot be locked: there are no locks here; use a path on a \
+                 local disk, or use --key instead of --receipt",
+            ),
+            (
+                "ensure_agent: the agent was accepted and billed: call ensure_agent again, which \
+                 is free",
+                "create: the agent was accepted and billed: run the same command again, which is \
+                 free",
+            ),
+            (
+                "generate: image: a media URL begins with http:// or https://; use Media::file for \
+                 a file",
+                "create: image: a media URL begins with http:// or https://",
+            ),
+        ] {
+            assert_eq!(in_words(line), expected);
+        }
+    }
+
+    /// Every error of the library that its own tests show.
+    #[test]
+    fn no_error_of_the_library_names_its_functions() {
+        let all = include_str!("../../../tests/it/golden/errors.txt");
+        let is_error = |line: &&str| !line.is_empty() && !line.starts_with(['#', ' ']);
+        for line in all.lines().filter(is_error) {
+            let line = in_words(line);
+            for name in ["::", "(true)", "use generate", "generate:", "call "] {
+                assert!(!line.contains(name), "{line}");
+            }
+        }
+    }
+}
