@@ -20,7 +20,7 @@ use crate::json::{self, Fields, MAX_EXTRA};
 ///
 /// let saved = r#"{"agent_id": "A91XMB7113", "status": "success", "progress": 0.6, "mood": "calm"}"#;
 /// let agent: Agent = serde_json::from_str(saved)?;
-/// assert!(!agent.is_ready());
+/// assert!(!agent.is_ready() && !agent.is_failed() && !agent.is_finished());
 /// assert_eq!(agent.extra["mood"], "calm");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
@@ -37,8 +37,9 @@ pub struct Agent {
     /// Why the generation failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_message: Option<String>,
-    /// When the agent was created, as the service writes it (RFC 3339). The service has been seen
-    /// to write a later time here than in `updated_at`.
+    /// When the agent was created, as the service writes it (RFC 3339).
+    ///
+    /// The service has been seen to write a later time here than in `updated_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<String>,
     /// When the agent last changed, as the service writes it (RFC 3339).
@@ -65,8 +66,9 @@ pub struct Agent {
     /// The progress in the service's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub progress_msg: Option<String>,
-    /// The current step, such as `lip_sync`. In `awaiting_face_marking` the service waits for a
-    /// person.
+    /// The current step, such as `lip_sync`.
+    ///
+    /// In `awaiting_face_marking` the service waits for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_step: Option<String>,
     /// The model that the agent was created with.
@@ -75,8 +77,9 @@ pub struct Agent {
     /// The models that the agent can run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub supported_models: Option<Vec<String>>,
-    /// How far each of the agent's models is, by the model's name. Empty if the service does not
-    /// say.
+    /// How far each of the agent's models is, by the model's name.
+    ///
+    /// Empty if the service does not say.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub model_status: BTreeMap<String, ModelStatus>,
     /// The agent's voice.
@@ -173,8 +176,9 @@ impl<'de> Deserialize<'de> for Agent {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ModelStatus {
-    /// `pending`, `ready` or `failed`, or a word that the service has added since. Empty if the
-    /// service sends none.
+    /// `pending`, `ready` or `failed`, or a word that the service has added since.
+    ///
+    /// Empty if the service sends none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub state: String,
     /// Why the model has this state.

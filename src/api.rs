@@ -37,8 +37,9 @@ pub(crate) struct Shared {
 }
 
 impl Api {
-    /// Returns a client for the service at [`DEFAULT_BASE_URL`](crate::DEFAULT_BASE_URL), with
-    /// every other setting at its default.
+    /// Returns a client with this secret, and every other setting at its default.
+    ///
+    /// The service is at [`DEFAULT_BASE_URL`](crate::DEFAULT_BASE_URL).
     ///
     /// # Errors
     ///
@@ -52,11 +53,11 @@ impl Api {
         Api::builder().secret(secret).build()
     }
 
-    /// Returns a client with the secret in `BITHUMAN_API_SECRET`, for the service at
-    /// `BITHUMAN_API_BASE`, or else `BITHUMAN_API_URL`, or else
-    /// [`DEFAULT_BASE_URL`](crate::DEFAULT_BASE_URL).
+    /// Returns a client with the settings of the environment.
     ///
-    /// Without a secret the first request fails.
+    /// The secret is in `BITHUMAN_API_SECRET`; without one, the first request fails. The base URL is
+    /// in `BITHUMAN_API_BASE`, or else in `BITHUMAN_API_URL`, or else
+    /// [`DEFAULT_BASE_URL`](crate::DEFAULT_BASE_URL).
     ///
     /// # Errors
     ///
@@ -108,12 +109,12 @@ impl Api {
         }
     }
 
-    /// Ends every call of this client and its clones, for good: those in flight and those to come
-    /// return [`ShutDown`](crate::ErrorKind::ShutDown).
+    /// Ends every call of this client and its clones, for good.
     ///
-    /// A sleep or a request in flight ends within 100 ms. A DNS lookup and a connection being made
-    /// end with their own time: see [Threads](crate#threads). On Windows a request in flight can
-    /// last until its own timeout. The error has what is known by then: the agent id, the
+    /// Those in flight and those to come return [`ShutDown`](crate::ErrorKind::ShutDown). A sleep
+    /// or a request in flight ends within 100 ms. A DNS lookup and a connection being made end with
+    /// their own time: see [Threads](crate::_docs::waiting#threads). On Windows a request in flight
+    /// can last until its own timeout. The error has what is known by then: the agent id, the
     /// idempotency key, and whether anything was [billed](Error::billing).
     ///
     /// ```no_run
@@ -217,7 +218,7 @@ impl ApiBuilder {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput), with the name of the setter or variable,
     /// for a secret or base URL that cannot be meant, a timeout of zero, a user agent that no
     /// header can carry, PEM without a certificate, and https without a
-    /// [TLS feature](crate#features).
+    /// [TLS feature](crate::_docs::features).
     pub fn build(self) -> Result<Api> {
         let transport = self.transport()?;
         let honors_keys = self.config.honors_idempotency_keys;

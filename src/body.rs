@@ -174,7 +174,7 @@ impl Body {
 }
 
 impl Read for Body {
-    /// The buffer must have room for four bytes.
+    /// The buffer must hold at least four bytes.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let n = self.fill(buf).map_err(|error| {
             self.failure = Some(error);

@@ -20,6 +20,24 @@ use crate::{clock::Clock, http::Transport};
 ///     .build()?;
 /// # Ok::<(), bithuman::Error>(())
 /// ```
+///
+/// For a gateway in front of the service:
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use bithuman::Api;
+///
+/// let api = Api::builder()
+///     .from_env()
+///     .base_url("https://gateway.example.com/bithuman")
+///     .root_certificates_pem(std::fs::read("gateway.pem")?)
+///     .proxy("http://user:password@proxy.example.com:3128")
+///     .connect_timeout(Duration::from_secs(30))
+///     .user_agent("my-program/1.0")
+///     .honors_idempotency_keys(true) // the current API is behind it
+///     .build()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default)]
 #[must_use]
 pub struct ApiBuilder {
@@ -27,8 +45,10 @@ pub struct ApiBuilder {
 }
 
 impl ApiBuilder {
-    /// Fills what is not set from the environment: the secret from `BITHUMAN_API_SECRET`, the base
-    /// URL from `BITHUMAN_API_BASE` or else `BITHUMAN_API_URL`. A blank variable counts as not set.
+    /// Fills what is not set from the environment.
+    ///
+    /// The secret comes from `BITHUMAN_API_SECRET`, the base URL from `BITHUMAN_API_BASE` or else
+    /// `BITHUMAN_API_URL`. A blank variable counts as not set.
     ///
     /// ```no_run
     /// let api = bithuman::Api::builder().from_env().max_retries(0).build()?;
@@ -63,9 +83,9 @@ impl ApiBuilder {
         self
     }
 
-    /// Sets where the service is: an https URL, with or without a path prefix, or an http URL on
-    /// localhost. Blanks and line ends around it are removed.
+    /// Sets where the service is: an https URL, or an http URL on localhost.
     ///
+    /// It may have a path prefix. Blanks and line ends around it are removed.
     /// Default: [`DEFAULT_BASE_URL`](crate::DEFAULT_BASE_URL).
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.config.base_url = Some(Setting::new("base_url", url));
@@ -75,7 +95,7 @@ impl ApiBuilder {
     /// Sets how long connecting may take, the TLS handshake included.
     ///
     /// The DNS lookup and a connection to a proxy are bounded by the operating system instead: see
-    /// [Threads](crate#threads). Default: 10 s.
+    /// [Threads](crate::_docs::waiting#threads). Default: 10 s.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.config.connect_timeout = time;
         self
@@ -85,8 +105,7 @@ impl ApiBuilder {
     ///
     /// A status request, and any other GET, waits at most 30 s of it. The upload may take this long
     /// besides what its length takes at 32 KiB/s, and fails if the server reads nothing of it for
-    /// 60 s.
-    /// Default: 5 min.
+    /// 60 s. Default: 5 min.
     pub fn response_timeout(mut self, time: Duration) -> Self {
         self.config.response_timeout = time;
         self
@@ -102,34 +121,33 @@ impl ApiBuilder {
         self
     }
 
-    /// Sets whether the server returns its first response for an idempotency key it knows, and
-    /// bills nothing.
+    /// Sets whether the server honors idempotency keys.
     ///
-    /// With `true`, a generate request that may have been accepted is retried with the same key.
-    /// If the server does not honor keys, that can create and bill a second agent.
-    /// Default: `true` for the host of [`CURRENT_BASE_URL`](crate::CURRENT_BASE_URL) only.
+    /// A server that does returns its first response for a key it knows, and bills nothing. With
+    /// `true`, a generate request that may have been accepted is retried with the same key. If the
+    /// server does not honor keys, that can create and bill a second agent. Default: `true` for the
+    /// host of [`CURRENT_BASE_URL`](crate::CURRENT_BASE_URL) only.
     pub fn honors_idempotency_keys(mut self, honors: bool) -> Self {
         self.config.honors_idempotency_keys = Some(honors);
         self
     }
 
-    /// Sets a proxy: `http://user:password@host:port`, or `https`. With the feature `socks-proxy`
-    /// also `socks4`, `socks4a`, `socks5` and `socks5h`.
+    /// Sets a proxy: `http://user:password@host:port`, or the same with `https`.
     ///
-    /// One that cannot be used is an error of the first request, as is any for a base URL on
-    /// localhost. Default: the environment's, read as curl reads it: `https_proxy` or `HTTPS_PROXY`
-    /// for an https base URL, `http_proxy` for an http one, then `all_proxy` or `ALL_PROXY`, but not
-    /// for the hosts in `no_proxy` or `NO_PROXY`.
+    /// With the feature `socks-proxy` also `socks4`, `socks4a`, `socks5` and `socks5h`. One that
+    /// cannot be used is an error of the first request, as is any for a base URL on localhost.
+    /// Default: the environment's, read as curl reads it: `https_proxy` or `HTTPS_PROXY` for an
+    /// https base URL, `http_proxy` for an http one, then `all_proxy` or `ALL_PROXY`, but not for
+    /// the hosts in `no_proxy` or `NO_PROXY`.
     pub fn proxy(mut self, url: impl Into<String>) -> Self {
         self.config.proxy = Some(Setting::new("proxy", url));
         self
     }
 
-    /// Sets the root certificates to trust, as PEM, **instead of** all others: for a gateway with
-    /// a certificate of its own.
+    /// Sets the root certificates to trust, as PEM, **instead of** all others.
     ///
-    /// Default: Mozilla's, built in; the system's with the feature `platform-verifier`, or with
-    /// `native-tls` and not `rustls`.
+    /// They are for a gateway with a certificate of its own. Default: Mozilla's, built in; the
+    /// system's with the feature `platform-verifier`, or with `native-tls` and not `rustls`.
     pub fn root_certificates_pem(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.config.root_certificates_pem = Some(pem.into());
         self
@@ -141,8 +159,9 @@ impl ApiBuilder {
         self
     }
 
-    /// Allows an http base URL on another host, so that everyone on the way can read the secret.
-    /// Default: `false`.
+    /// Sets whether the base URL may be http on another host than localhost.
+    ///
+    /// Then everyone on the way can read the secret. Default: `false`.
     pub fn allow_plain_http(mut self, allow: bool) -> Self {
         self.config.allow_plain_http = allow;
         self

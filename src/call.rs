@@ -83,7 +83,7 @@ impl Api {
     /// # Ok::<(), bithuman::Error>(())
     /// ```
     ///
-    /// The crate's docs [look for an agent](crate#looking-for-an-agent) of unknown outcome.
+    /// A chapter shows how to find a [lost agent](crate::_docs::lost_agents).
     pub fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let checked = check(method, path, body.is_some());
         checked.map_err(|what| Error::invalid(what).call("call"))?;

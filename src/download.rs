@@ -22,6 +22,7 @@ use job::Job;
 /// let download = Download::new()
 ///     .model("essence-2")
 ///     .timeout(Duration::from_secs(30 * 60))
+///     .stall(Duration::from_secs(20))
 ///     .if_missing(true);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,8 +67,9 @@ impl Download {
         self
     }
 
-    /// Sets how long the storage may send nothing before the download is resumed over another
-    /// connection. Default: 60 s.
+    /// Sets how long the storage may send nothing.
+    ///
+    /// After that the download is resumed over another connection. Default: 60 s.
     pub fn stall(mut self, time: Duration) -> Self {
         self.stall = time;
         self
@@ -81,8 +83,10 @@ impl Download {
         self
     }
 
-    /// Sets whether a regular file that is at the path already is left alone and returned, whatever
-    /// is in it. Then nothing is sent. Default: `false`, and the file is replaced.
+    /// Sets whether a file that is at the path already is returned as it is.
+    ///
+    /// With `true` nothing is sent then, whatever is in the file. Default: `false`, and the file is
+    /// replaced.
     pub fn if_missing(mut self, if_missing: bool) -> Self {
         self.if_missing = if_missing;
         self
@@ -121,12 +125,13 @@ pub struct Downloaded {
 }
 
 impl Api {
-    /// Downloads the agent's model file, and returns when the whole of it is on the disk. It is free.
+    /// Downloads the agent's model file, and returns when the whole of it is on the disk. It is
+    /// free.
     ///
     /// The file appears at `path` when it is whole, and replaces what is there. Until then its part
-    /// is at `<path>.part`, with a note at `<path>.part.json`. If the download breaks, or the process
-    /// is killed, the next try or call resumes it, provided that the storage has the same file. Calls
-    /// for the same path, also in other processes, wait for each other.
+    /// is at `<path>.part`, with a note at `<path>.part.json`. If the download breaks, or the
+    /// process is killed, the next try or call resumes it, provided that the storage has the same
+    /// file. Calls for the same path, also in other processes, wait for each other.
     ///
     /// A file that is not there yet is waited for: it can appear half an hour after the agent is
     /// ready. Transient errors and URLs that expire are retried, up to 10 times in a row that bring

@@ -24,11 +24,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// An argument or a setting cannot be used. No request was sent, or none to its end.
     InvalidInput,
-    /// The service rejected the API secret or the account (401, 403), or the proxy its user and
-    /// password (407).
+    /// The service rejected the API secret or the account (401, 403).
+    ///
+    /// It is also the kind of a proxy that rejected its user and password (407).
     Unauthorized,
-    /// The account's plan does not allow the request (403 with `PLAN_REQUIRED`,
-    /// `AGENT_LIMIT_REACHED` or `CONCURRENCY_LIMIT_REACHED`). See [`Error::help_url`].
+    /// The account's plan does not allow the request (403). See [`Error::help_url`].
+    ///
+    /// The code is `PLAN_REQUIRED`, `AGENT_LIMIT_REACHED` or `CONCURRENCY_LIMIT_REACHED`.
     PlanLimit,
     /// The account has too few credits (402). See [`Error::help_url`].
     InsufficientBalance,
@@ -48,11 +50,13 @@ pub enum ErrorKind {
     Timeout,
     /// The response is not what the service documents.
     UnexpectedResponse,
-    /// The service reports that the generation failed, or the model of
-    /// [`Wait::model`](crate::Wait::model). See [`Error::message`].
+    /// The service reports that the generation failed. See [`Error::message`].
+    ///
+    /// It is also the kind of a failed model that [`Wait::model`](crate::Wait::model) names.
     GenerationFailed,
-    /// [`Wait::timeout`](crate::Wait::timeout) expired. The generation continues if the error has
-    /// an [`agent_id`](Error::agent_id).
+    /// [`Wait::timeout`](crate::Wait::timeout) expired.
+    ///
+    /// The generation continues if the error has an [`agent_id`](Error::agent_id).
     WaitTimedOut,
     /// [`Api::shutdown`](crate::Api::shutdown) ended the call.
     ShutDown,
@@ -97,11 +101,13 @@ pub enum Billing {
     NotBilled,
     /// The generation failed, and the service refunds it.
     Refunded,
-    /// The agent exists and was billed when it was created. [`Api::wait`](crate::Api::wait)
-    /// continues for free.
+    /// The agent exists and was billed when it was created.
+    ///
+    /// [`Api::wait`](crate::Api::wait) continues for free.
     Billed,
-    /// The service may have accepted and billed the request. Check the account before creating
-    /// another agent.
+    /// The service may have accepted and billed the request.
+    ///
+    /// Check the account before creating another agent.
     Unknown,
 }
 
@@ -116,6 +122,21 @@ pub enum Billing {
 ///
 /// let error = Api::new("").unwrap_err();
 /// assert_eq!(error.to_string(), "config: secret is empty: set it to your API secret");
+/// ```
+///
+/// What an error knows, for a log of fields:
+///
+/// ```
+/// use bithuman::Error;
+///
+/// fn log(error: &Error) {
+///     eprintln!("{:?}, {:?}: {error}", error.kind(), error.billing());
+///     eprintln!("agent {:?}, key {:?}", error.agent_id(), error.idempotency_key());
+///     eprintln!("last seen {:?}", error.last_seen().map(|agent| &agent.status));
+///     eprintln!("attempts {}, HTTP {:?}", error.attempts(), error.http_status());
+///     eprintln!("{:?}: {:?} ({:?})", error.code(), error.message(), error.details());
+///     eprintln!("request {:?}, help {:?}", error.request_id(), error.help_url());
+/// }
 /// ```
 pub struct Error(Box<Inner>);
 
@@ -362,14 +383,17 @@ impl Error {
         self.0.response.code.as_deref()
     }
 
-    /// Returns the service's message, or the first 512 characters of a response that is not the
-    /// service's. For a failed generation, returns the agent's `error_message`.
+    /// Returns the service's message.
+    ///
+    /// For a failed generation, it is the agent's `error_message`. For a response that is not the
+    /// service's, it is the first 512 characters.
     pub fn message(&self) -> Option<&str> {
         self.0.response.message.as_deref()
     }
 
-    /// Returns what the service adds to its message: its reason, such as `DEVICE_BUILD_PENDING`, its
-    /// details, or the amounts of a 402.
+    /// Returns what the service adds to its message.
+    ///
+    /// That is its reason, such as `DEVICE_BUILD_PENDING`, its details, or the amounts of a 402.
     pub fn details(&self) -> Option<&str> {
         self.0.response.details.as_deref()
     }
@@ -384,14 +408,16 @@ impl Error {
         self.0.response.request_id.as_deref()
     }
 
-    /// Returns how long the service asks to wait before the next request: `Retry-After` in seconds. A
-    /// date there is ignored.
+    /// Returns how long the service asks to wait before the next request.
+    ///
+    /// That is its `Retry-After` in seconds. A date there is ignored.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.response.retry_after
     }
 
-    /// Returns how many times the call tried to send its request, or polled. 0 if it failed before
-    /// that.
+    /// Returns how many times the call tried to send its request, or polled.
+    ///
+    /// It is 0 if the call failed before that.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
     }

@@ -29,11 +29,11 @@ use crate::agent::Agent;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Part of the body of a generate request or an [`upload`](crate::Api::upload) went to the
-    /// connection.
+    /// Part of the body of a request went to the connection.
     ///
-    /// Reported for every hundredth of the body, at least ten times a second while it moves, and
-    /// at its end. A retry starts from zero.
+    /// The request creates an agent, or is an [`upload`](crate::Api::upload). Reported for every
+    /// hundredth of the body, at least ten times a second while it moves, and at its end. A retry
+    /// starts from zero.
     Uploading {
         /// The bytes handed to the connection so far.
         sent: u64,
@@ -46,8 +46,7 @@ pub enum Event {
         agent_id: String,
         /// The `Idempotency-Key` of the request.
         idempotency_key: String,
-        /// Whether the service repeated its response to an earlier request with this key, so that
-        /// nothing was billed now.
+        /// Whether the service repeated an earlier response, so that nothing was billed now.
         replayed: bool,
         /// Every other field the service sent, such as `warnings`, as in
         /// [`Generation::extra`](crate::Generation::extra).
@@ -69,8 +68,8 @@ pub enum Event {
     },
     /// Part of a model file was received.
     ///
-    /// Reported at most ten times a second, and at the end. It never goes backwards: a download that
-    /// has to start over is silent until it has more than before.
+    /// Reported at most ten times a second, and at the end. It never goes backwards: a download
+    /// that has to start over is silent until it has more than before.
     Downloading {
         /// The bytes of the file that are there, those of earlier calls included.
         received: u64,

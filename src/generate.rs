@@ -32,6 +32,23 @@ const PATH: &str = "/v1/agent/generate";
 ///     .image(Media::url("https://example.com/artwork.jpg"))
 ///     .model("essence-2");
 /// ```
+///
+/// Every field of the current API for a new agent, and one that has no setter:
+///
+/// ```
+/// use bithuman::{GenerateRequest, Media};
+///
+/// let request = GenerateRequest::new()
+///     .prompt("You are a weather presenter.")
+///     .image(Media::file("cloud.png"))
+///     .audio(Media::file("voice.mp3"))
+///     .model("expression-2")
+///     .aspect_ratio("16:9")
+///     .framing("portrait")
+///     .transparency(true)
+///     .field("language", "en")
+///     .idempotency_key("weather-presenter-1");
+/// ```
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct GenerateRequest {
@@ -59,8 +76,9 @@ impl GenerateRequest {
         self.set("image", Field::Media(image))
     }
 
-    /// Sets a video of the agent (2025 API). The current API rejects it, with nothing billed.
-    /// Default: none.
+    /// Sets a video of the agent (2025 API).
+    ///
+    /// The current API rejects it, with nothing billed. Default: none.
     pub fn video(self, video: Media) -> Self {
         self.set("video", Field::Media(video))
     }
@@ -71,12 +89,14 @@ impl GenerateRequest {
     }
 
     /// Sets the model (current API), such as `essence-2`, `expression-2` or `auto`.
+    ///
     /// Default: the service's choice.
     pub fn model(self, model: impl Into<String>) -> Self {
         self.text("model", model)
     }
 
     /// Sets the aspect ratio (current API): `16:9`, `9:16` or `1:1`.
+    ///
     /// Default: the service's choice.
     pub fn aspect_ratio(self, ratio: impl Into<String>) -> Self {
         self.text("aspect_ratio", ratio)
@@ -88,12 +108,14 @@ impl GenerateRequest {
     }
 
     /// Sets whether the background is a green screen (current API).
+    ///
     /// Default: the service's choice.
     pub fn transparency(self, transparency: bool) -> Self {
         self.set("transparency", Field::Json(Value::Bool(transparency)))
     }
 
     /// Names an agent of the account that is **regenerated in place** (current API).
+    ///
     /// Default: a new agent.
     pub fn agent_id(self, agent_id: impl Into<String>) -> Self {
         self.text("agent_id", agent_id)
@@ -108,8 +130,9 @@ impl GenerateRequest {
         self
     }
 
-    /// Sets a field that has no setter, such as one that the service has added since. A field that
-    /// has a setter is refused by the call that sends it. Default: none.
+    /// Sets a field that has no setter, such as one that the service has added since.
+    ///
+    /// A field that has a setter is refused by the call that sends it. Default: none.
     pub fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.others.insert(name.into(), Field::Json(value.into()));
         self
@@ -183,8 +206,9 @@ pub struct Generation {
     pub message: Option<String>,
     /// The `Idempotency-Key` of the request.
     pub idempotency_key: String,
-    /// Whether the service repeated its response to an earlier request with this key, so that
-    /// nothing was billed now.
+    /// Whether the service repeated an earlier response, so that nothing was billed now.
+    ///
+    /// It does that for a key that it knows.
     pub replayed: bool,
     /// Every other field the service sent, up to 64 KiB of JSON.
     #[serde(flatten)]

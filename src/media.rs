@@ -6,10 +6,10 @@ use crate::error::{Error, Result};
 use crate::text::{describe_char, hidden_char};
 use crate::url::{host_and_port, is_loopback};
 
-/// An image, a video or a voice for a [`GenerateRequest`](crate::GenerateRequest) or an
-/// [`upload`](crate::Api::upload).
+/// An image, a video or a voice for a request.
 ///
-/// A clone shares the content. `Debug` shows the kind and the length or path, never the content.
+/// It is for a [`GenerateRequest`](crate::GenerateRequest) or an [`upload`](crate::Api::upload). A
+/// clone shares the content. `Debug` shows the kind and the length or path, never the content.
 ///
 /// ```
 /// use bithuman::Media;

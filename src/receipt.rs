@@ -29,8 +29,9 @@ const FIELD_LIMIT: usize = 4 * 1024;
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Api {
-    /// Creates an agent, **which is billed once** however often this is called and whatever crashes:
-    /// the receipt, a small file, says what was done.
+    /// Creates an agent, **which is billed once** however often this is called.
+    ///
+    /// The receipt, a small file, says what was done. So this holds after a crash, too:
     ///
     /// - A later call with the same request returns the agent of the receipt, with
     ///   [`replayed`](Generation::replayed) set, and sends nothing. Media files are read to compare
@@ -47,7 +48,7 @@ impl Api {
     /// - After a generation that [`ensure_agent`](Api::ensure_agent) saw fail, the next call makes
     ///   another attempt, **which is billed**, unless the caller chose the same idempotency key.
     ///
-    /// Delete the receipt to pay for another agent. See [Receipts](crate#receipts).
+    /// Delete the receipt to pay for another agent. See [Receipts](crate::_docs::receipts).
     ///
     /// # Errors
     ///
@@ -82,8 +83,9 @@ impl Api {
         Ok(generation)
     }
 
-    /// Returns the ready agent of a receipt. It is created, **and billed, once**:
-    /// [`generate_once`](Api::generate_once) and [`wait`](Api::wait) with one deadline over both.
+    /// Returns the ready agent of a receipt. It is created, **and billed, once**.
+    ///
+    /// This is [`generate_once`](Api::generate_once) and [`wait`](Api::wait) with one deadline.
     ///
     /// For programs that run again and again, such as build scripts. The receipt has the end of the
     /// wait too. Once the agent is ready, a call returns it as it was then, without a secret and the
@@ -91,8 +93,8 @@ impl Api {
     /// [`status`](Api::status) returns new ones.
     ///
     /// Once the generation has failed, which this call reports, the next one **pays for another
-    /// try**. Once the agent was deleted, no call pays until the receipt is deleted. After any other
-    /// error with an [agent id](Error::agent_id) the next call continues to wait.
+    /// try**. Once the agent was deleted, no call pays until the receipt is deleted. After any
+    /// other error with an [agent id](Error::agent_id) the next call continues to wait.
     ///
     /// With [`Wait::model`], a call asks the service unless the receipt's agent was ready with that
     /// model. A model that failed does not end the receipt, and makes no later call pay.
@@ -206,7 +208,7 @@ impl<'a> Receipt<'a> {
         let call = Call {
             wanted: Attempt {
                 format: FORMAT,
-                base_url: self.api.shared.transport.base().url.clone(),
+                base_url: self.api.shared.transport.base().url.to_string(),
                 key: submission.key.clone(),
                 request: body::fingerprints(request.fields(), &mut submission.body)?,
                 ..Attempt::default()
@@ -252,8 +254,8 @@ impl<'a> Receipt<'a> {
                 }
                 Step::Unknown(why) => {
                     submission.key_is_kept = false;
-                    let error = self.error(format!("{NOT_SENT}{why}"));
-                    return Err(submission.error(error));
+                    let what = format!("{NOT_SENT}{why}");
+                    return Err(submission.error(Error::new(ErrorKind::Receipt, what)));
                 }
             }
         }
@@ -267,7 +269,8 @@ impl<'a> Receipt<'a> {
         Ok(bytes)
     }
 
-    /// What is wrong with a file that may be a receipt is found again, and reported, under the lock.
+    /// What is wrong with a file that may be a receipt is found again, and reported, under the
+    /// lock.
     fn read_unlocked(&self) -> Result<Option<Attempt>> {
         let bytes = self.bytes().unwrap_or_default();
         if !may_be_receipt(&bytes) {

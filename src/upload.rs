@@ -19,8 +19,9 @@ impl Api {
     ///   upload leaves no doubt about what was billed.
     ///
     /// The file is read and encoded while it is sent. A [`Media::url`] is fetched by the service
-    /// itself: only the URL is sent, without `file_name`. The service documents a limit of 10 MB for
-    /// an image, 25 MB for audio and 100 MB for video. It does not document how long it keeps a file.
+    /// itself: only the URL is sent, without `file_name`. The service documents a limit of 10 MB
+    /// for an image, 25 MB for audio and 100 MB for video. It does not document how long it keeps a
+    /// file.
     ///
     /// Transient errors (no connection, 408, 425, 429, 5xx) are retried up to
     /// [`max_retries`](crate::ApiBuilder::max_retries) times. A body over 1 MiB is preceded by a free

@@ -24,7 +24,8 @@ const NOT_FOUND_GRACE: Duration = Duration::from_secs(60);
 ///
 /// let wait = Wait::new()
 ///     .interval(Duration::from_secs(10))
-///     .timeout(Duration::from_secs(30 * 60));
+///     .timeout(Duration::from_secs(30 * 60))
+///     .outage(Duration::from_secs(5 * 60));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -58,9 +59,11 @@ impl Wait {
         self
     }
 
-    /// Sets the time for the whole call: for [`generate_and_wait`](Api::generate_and_wait) the
-    /// upload included. A response that is awaited after a long upload can make the end late: see
-    /// [Threads](crate#threads).
+    /// Sets the time for the whole call.
+    ///
+    /// For [`generate_and_wait`](Api::generate_and_wait), that includes the upload. A response that
+    /// is awaited after a long upload can make the end late: see
+    /// [Threads](crate::_docs::waiting#threads).
     ///
     /// The last poll takes place about a second before the end. If the service asks to wait beyond
     /// the end, the call ends at once. Default: 4 h.
@@ -155,8 +158,9 @@ pub(crate) enum End {
 }
 
 impl Api {
-    /// Waits until the agent is ready, and returns it. Polls at once and then at every
-    /// [`interval`](Wait::interval).
+    /// Waits until the agent is ready, and returns it.
+    ///
+    /// It polls at once and then at every [`interval`](Wait::interval).
     ///
     /// Transient errors (the network, 408, 425, 429, 5xx, a response that makes no sense) are
     /// retried through for up to [`Wait::outage`]. So is a 404 for 60 s, as long as there was no
@@ -187,8 +191,7 @@ impl Api {
         self.watch(agent_id, wait).finish()
     }
 
-    /// Returns an iterator over the polls of a [`wait`](Api::wait), for a caller that wants to see
-    /// each.
+    /// Returns an iterator over the polls of a [`wait`](Api::wait).
     ///
     /// # Errors
     ///
@@ -209,9 +212,10 @@ impl Api {
         Watch::new(self, agent_id, wait, deadline)
     }
 
-    /// Creates an agent, **which is billed**, and waits until it is ready:
-    /// [`generate`](Api::generate) and [`wait`](Api::wait) with one deadline over both. The first
-    /// poll takes place after one interval.
+    /// Creates an agent, **which is billed**, and waits until it is ready.
+    ///
+    /// This is [`generate`](Api::generate) and [`wait`](Api::wait) with one deadline over both. The
+    /// first poll takes place after one interval.
     ///
     /// # Errors
     ///

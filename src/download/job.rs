@@ -19,10 +19,9 @@ const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 
 const CALL_AGAIN: &str = "call download again";
 
-const PUBLISHED_LATER: &str =
-    "the service can take half an hour to publish it; call download again later";
+const PUBLISHED_LATER: &str = "it can take half an hour; call download again later";
 
-/// A download that is going on.
+/// A download in progress.
 pub(super) struct Job<'a> {
     pub api: &'a Api,
     pub agent_id: &'a str,
@@ -150,8 +149,8 @@ impl<'a> Job<'a> {
         let mut n = stream.read(&mut buffer)?;
         // A body without a byte costs nothing that is there.
         if n > 0 {
-            let begun = part.begin(offset, note);
-            begun.map_err(|reason| write_error(reason, part))?;
+            let started = part.begin(offset, note);
+            started.map_err(|reason| write_error(reason, part))?;
         }
         while n > 0 {
             let written = part.write(buffer.get(..n).unwrap_or_default());

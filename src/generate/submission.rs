@@ -13,11 +13,10 @@ use crate::generate::Generation;
 use crate::http::{LARGE_BODY, Response};
 use crate::{json, retry, status};
 
-pub(crate) const KEY_TOO_OLD: &str =
-    "the idempotency key is older than 23 h, and the service may no longer know it";
+pub(crate) const KEY_TOO_OLD: &str = "the key is older than 23 h";
 
-/// How an error begins that says why a key in a receipt is not sent again.
-pub(crate) const NOT_SENT: &str = "nothing was sent, since ";
+/// How an error begins that says why the request of a receipt is not retried.
+pub(crate) const NOT_SENT: &str = "not sent: ";
 
 /// A generate request that is ready to be sent, and what is known after each attempt.
 pub(crate) struct Submission {
@@ -134,14 +133,17 @@ impl Submission {
             (Some(path), id) => self.complete_receipt(&path.display().to_string(), id.as_deref()),
             (None, Some(_)) => "check this agent before retrying".into(),
             (None, None) if is_final => "check your account for a new agent".into(),
-            (None, None) => format!(
-                "check your account before retrying, or retry with idempotency key {} if the \
-                 server supports it",
-                self.key
-            ),
+            (None, None) => {
+                let key = &self.key;
+                let is_honored = retry::is_safe(true, self.honors_keys, self.key_age());
+                match is_honored && kind != ErrorKind::Rejected {
+                    true => format!("retry with idempotency key {key}, which is billed once"),
+                    false => format!("check your account before retrying (idempotency key {key})"),
+                }
+            }
         };
         let which = if self.was_sent { "an earlier" } else { "the" };
-        format!("{which} request may have been accepted and billed; {todo}")
+        format!("{which} request may have been billed; {todo}")
     }
 
     fn same_key_again(&self, kind: ErrorKind) -> String {
@@ -151,7 +153,7 @@ impl Submission {
             _ => "",
         };
         let call = self.call;
-        format!("call {call} again{how}: it sends the same idempotency key, which is billed once")
+        format!("call {call} again{how}: the same key is billed once")
     }
 
     fn complete_receipt(&self, path: &str, agent_id: Option<&str>) -> String {
@@ -160,11 +162,7 @@ impl Submission {
             None => ("a new agent", " with its id"),
         };
         let line = accepted_line(agent_id.unwrap_or("ID"), &self.key);
-        let call = self.call;
-        format!(
-            "if your account has {agent}, add the line {line}{with_id} to the receipt {path}, \
-             otherwise delete the receipt; then call {call} again"
-        )
+        format!("if your account has {agent}, add {line}{with_id} to {path}, else delete {path}")
     }
 
     /// Reads the response.

@@ -1,5 +1,7 @@
 //! The base URL: where the service is, and what may not go there.
 
+use std::sync::Arc;
+
 use ureq::http::Uri;
 
 use crate::{config::Setting, error::Result, url::is_loopback};
@@ -13,7 +15,7 @@ pub const CURRENT_BASE_URL: &str = "https://api.bithuman.ai";
 #[derive(Debug)]
 pub(crate) struct BaseUrl {
     /// Without a trailing slash.
-    pub url: String,
+    pub url: Arc<str>,
     /// Host and port, as they were given.
     pub authority: String,
     /// Without the brackets of an IPv6 address.
@@ -64,7 +66,7 @@ impl BaseUrl {
         }
         let host = host.trim_matches(['[', ']']);
         Ok(BaseUrl {
-            url: format!("{scheme}://{authority}{path}"),
+            url: format!("{scheme}://{authority}{path}").into(),
             is_loopback: is_loopback(host),
             host: host.into(),
             port: uri.port_u16().unwrap_or(default_port),
@@ -79,10 +81,23 @@ impl BaseUrl {
             && self.is_https
             && self.port == 443
     }
+}
 
-    /// What to say where whoever responds does not seem to be the service.
-    pub fn hint(&self) -> String {
-        format!("is the base URL {} right?", self.url)
+/// What to say where whoever responds does not seem to be the service.
+pub(super) fn hint(base_url: &str) -> String {
+    format!("is the base URL {base_url} right?")
+}
+
+/// What to say where the service rejects the secret: each API has secrets of its own.
+pub(super) fn secret_hint(base_url: &str) -> String {
+    match base_url {
+        DEFAULT_BASE_URL => {
+            format!("check it: a secret from www.bithuman.ai is for {CURRENT_BASE_URL}")
+        }
+        CURRENT_BASE_URL => {
+            format!("check it: a secret from imaginex.bithuman.ai is for {DEFAULT_BASE_URL}")
+        }
+        _ => format!("is it one for {base_url}?"),
     }
 }
 

@@ -96,8 +96,7 @@ pub(super) fn to_error(error: ureq::Error, limits: &Limits) -> Error {
         }
         // The type of ureq's protocol errors has no name outside ureq.
         ureq::Error::Protocol(reason) if reason.to_string().contains("too many headers") => {
-            let what =
-                format!("the response from {peer} has more than 128 headers (a proxy's, 20)");
+            let what = format!("{peer} sent more than 128 headers (a proxy: more than 20)");
             (UnexpectedResponse, what)
         }
         ureq::Error::Protocol(_) | ureq::Error::BodyStalled => {
@@ -143,9 +142,11 @@ fn no_tls(error: &dyn std::fmt::Display, limits: &Limits) -> String {
 /// ureq has the status of a proxy's refusal in its text alone.
 fn proxy_failed(reason: &str, peer: &str) -> Error {
     if reason.contains("responded 407") {
-        let what = format!("no connection to {peer}: the proxy wants a user and a password (407)");
-        return Error::new(ErrorKind::Unauthorized, what)
-            .advice("put them into the proxy's URL: http://user:password@host:port");
+        let proxy = peer.split_once(THROUGH).map_or(peer, |(_, proxy)| proxy);
+        let what = format!(
+            "the proxy {proxy} wants a user and a password (407): http://user:password@host"
+        );
+        return Error::new(ErrorKind::Unauthorized, what);
     }
     let status = reason.rsplit('/').next().unwrap_or_default();
     let what = format!("no connection to {peer}: the proxy refused ({status})");

@@ -208,7 +208,7 @@ impl Transport {
         secret.set_sensitive(true);
         let mut builder = UreqRequest::builder()
             .method(request.method.as_str())
-            .uri([&self.base.url, request.path].concat())
+            .uri([&*self.base.url, request.path].concat())
             .header("api-secret", secret);
         if request.method == Method::Get {
             builder = builder.header(CACHE_CONTROL, "no-cache");
@@ -303,7 +303,7 @@ impl Transport {
             body: text,
             is_too_long,
             broken,
-            base_url_hint: self.base.hint(),
+            base_url: self.base.url.clone(),
             secret: self.secret.clone(),
         }
     }

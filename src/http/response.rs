@@ -1,7 +1,10 @@
 //! A response: its status first, then its JSON. An error in any shape becomes one `Error`.
 
+use std::sync::Arc;
+
 use ureq::http::HeaderMap;
 
+use super::base_url::{hint, secret_hint};
 use crate::acceptance::{leaves_outcome_open, says_nothing_changed};
 use crate::error::{Error, ErrorKind, Facts};
 use crate::text::{excerpt, page_title};
@@ -15,7 +18,7 @@ pub(crate) struct Response {
     pub is_too_long: bool,
     /// Why the body broke off, if it did.
     pub(super) broken: Option<Error>,
-    pub(super) base_url_hint: String,
+    pub(super) base_url: Arc<str>,
     pub(super) secret: Secret,
 }
 
@@ -62,14 +65,14 @@ impl Response {
         let facts = self.facts();
         let (kind, what) = classify(self.status, facts.code.as_deref());
         let advice = match (self.status, kind) {
-            (300..=399, _) => &*self.base_url_hint,
+            (300..=399, _) => hint(&self.base_url),
             (403 | 404, _) if facts.code.is_none() && !self.fields().is_whole => {
-                &self.base_url_hint
+                hint(&self.base_url)
             }
-            (401, _) => WHICH_SECRET,
-            (_, ErrorKind::InsufficientBalance) => "add credits",
-            (413, _) => "use smaller media files, or Media::url",
-            _ => "",
+            (401, _) => secret_hint(&self.base_url),
+            (_, ErrorKind::InsufficientBalance) => "add credits".into(),
+            (413, _) => "use smaller media files, or Media::url".into(),
+            _ => String::new(),
         };
         let mut error = Error::new(kind, what).advice(advice);
         if (300..=399).contains(&self.status) {
@@ -91,7 +94,7 @@ impl Response {
         // A whole response that makes no sense makes none the next time.
         Error::new(ErrorKind::UnexpectedResponse, what)
             .repeat_is_safe(!self.is_whole())
-            .advice(self.base_url_hint)
+            .advice(hint(&self.base_url))
             .response(facts)
     }
 
@@ -103,7 +106,7 @@ impl Response {
             ..Facts::default()
         };
         Error::new(ErrorKind::UnexpectedResponse, what)
-            .advice(&self.base_url_hint)
+            .advice(hint(&self.base_url))
             .response(facts)
     }
 
@@ -153,9 +156,6 @@ impl Response {
         }
     }
 }
-
-const WHICH_SECRET: &str = "secrets: www.bithuman.ai/developer/api-keys (api.bithuman.ai), \
-    imaginex.bithuman.ai (public.api.bithuman.ai)";
 
 /// What a 402 says is needed, and what is there. The service does not document the names: every
 /// number counts that is not a status.

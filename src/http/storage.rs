@@ -48,7 +48,9 @@ impl Transport {
             let target = self.check_url(&url)?;
             let stream = self.fetch_once(&url, &target, fetch)?;
             match (stream.head.status, stream.head.get("location")) {
-                (301..=303 | 307 | 308, Some(to)) if to.starts_with('/') => url = target.url + to,
+                (301..=303 | 307 | 308, Some(to)) if to.starts_with('/') => {
+                    url = format!("{}{to}", target.url)
+                }
                 (301..=303 | 307 | 308, Some(to)) => url = to.to_owned(),
                 _ => return Ok(stream),
             }

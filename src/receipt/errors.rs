@@ -90,9 +90,9 @@ impl Receipt<'_> {
             ErrorKind::GenerationFailed if !is_recorded => {
                 error.advice("the service refunds it; call again to see how to continue")
             }
-            ErrorKind::GenerationFailed if is_own_key => error.advice(
-                "the service refunds it; another try, which is billed, needs another idempotency key",
-            ),
+            ErrorKind::GenerationFailed if is_own_key => {
+                error.advice("the service refunds it; another try, billed again, needs another key")
+            }
             ErrorKind::GenerationFailed => {
                 error.advice("the service refunds it; the same call again pays for another try")
             }

@@ -143,16 +143,16 @@ impl Attempt {
             ),
             (None, Some(id)) => (
                 format!("a request that may have created agent {id},"),
-                "check that agent before you delete this one",
+                "check that agent and delete this one",
             ),
             (None, None) => (
-                "a request that may have been billed,".into(),
-                "check your account before you delete this one",
+                "a request, perhaps billed,".into(),
+                "check your account and delete this one",
             ),
         };
         let others = others.join(", ");
         Some(format!(
-            "is for {subject} with another {others}; change that back, use another receipt, or \
+            "is for {subject} with another {others}; undo that, use another receipt, or \
              {advice}"
         ))
     }
@@ -162,14 +162,14 @@ impl Attempt {
         let time = |date: &Option<String>| retry::parse_date(date.as_ref()?);
         let sent = match time(&self.date) {
             _ if !call.honored => {
-                return Step::Unknown("the server is not known to honor idempotency keys");
+                return Step::Unknown("the server may not honor keys");
             }
-            None => return Step::Unknown("the receipt has no time of the service's clock"),
+            None => return Step::Unknown("the receipt has no time"),
             Some(_) if !call.has_asked => return Step::AskTime,
             Some(sent) => sent,
         };
         let Some(now) = time(&call.wanted.date) else {
-            return Step::NotNow("the response of the service has no usable Date");
+            return Step::NotNow("the response has no usable Date");
         };
         if now.saturating_add(CLOCK_SKEW) < sent {
             return Step::NotNow("the service's clock is behind the time in the receipt");

@@ -355,7 +355,7 @@ fn a_file_that_is_not_there_yet_is_waited_for() {
     assert_says(
         &error,
         "not whole within 1 h; the last try failed: the file is not there yet \
-        (409); the service can take half an hour to publish it; call download again later",
+        (409); it can take half an hour; call download again later",
     );
 }
 

@@ -254,7 +254,7 @@ fn check<T>(
     let found = (error.kind(), error.billing(), error.attempts() as usize);
     assert_eq!(found, (kind, billing, attempts), "{what}: {error:?}");
     let (line, key) = (error.to_string(), error.idempotency_key().expect(what));
-    let is_unsure = line.contains("may have been accepted and billed; check");
+    let is_unsure = line.contains("may have been billed; ");
     assert_eq!(is_unsure, billing == Unknown, "{what}: {line}");
     // Where a replay would say the same, nothing advises one.
     let is_final = line.contains("for a new agent");
@@ -287,6 +287,9 @@ fn what_the_server_does_decides_whether_the_request_is_sent_again() {
             assert_eq!(error.is_retryable(), is_retryable, "{what}");
             let is_final = error.to_string().contains("for a new agent");
             assert_eq!(is_final, outcome == Final, "{what}: {error}");
+            let advice = format!("retry with idempotency key {key}, which is billed once");
+            let advises_it = error.to_string().contains(&advice);
+            assert_eq!(advises_it, outcome == Unsure && honored, "{what}: {error}");
 
             // Once.
             let turns = [does.clone(), accepted().into()];

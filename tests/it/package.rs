@@ -5,6 +5,8 @@ use std::process::Command;
 
 use bithuman::serde_json::{self, Value};
 
+use crate::layout::{files, sources};
+
 fn cargo(args: &str) -> String {
     let mut command = Command::new(env!("CARGO"));
     command
@@ -35,6 +37,50 @@ fn the_dependencies_are_those_that_the_rules_allow() {
     let normal = tree(&format!("{direct} normal,build"));
     assert_eq!(normal, ["base64", "serde", "serde_json", "ureq"]);
     assert_eq!(tree(&format!("{direct} dev")), ["httpmock"]);
+}
+
+/// The targets of the links in a text that lead to files.
+fn linked_files(text: &str) -> Vec<&str> {
+    let links = text.split("](").skip(1);
+    let targets = links.filter_map(|rest| rest.split([')', '#']).next());
+    targets
+        .filter(|target| !target.is_empty() && !target.contains("://"))
+        .collect()
+}
+
+#[test]
+fn the_readme_is_short_and_what_it_links_to_is_in_the_package() {
+    let (readme, changelog) = (
+        include_str!("../../README.md"),
+        include_str!("../../CHANGELOG.md"),
+    );
+    assert!(readme.lines().count() <= 130);
+    assert!(readme.split_whitespace().count() <= 1_000);
+    let is_wide = |line: &str| line.starts_with('|') && line.matches('|').count() > 4;
+    assert!(!readme.lines().any(is_wide));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // A packaged copy, which cargo does not package again, has what is in it.
+    let packaged = match root.join("Cargo.toml.orig").exists() {
+        true => None,
+        false => Some(cargo("package --list --allow-dirty --package bithuman")),
+    };
+    let linked = linked_files(readme);
+    assert!(linked.len() > 10, "{linked:?}");
+    for file in linked.into_iter().chain(linked_files(changelog)) {
+        let is_packaged = match &packaged {
+            Some(list) => list.lines().any(|line| line == file),
+            None => root.join(file).exists(),
+        };
+        assert!(is_packaged, "{file}");
+    }
+    // The docs link to items alone, which rustdoc checks.
+    for (path, text) in sources().iter().chain(&files("src/_docs")) {
+        let files: Vec<_> = linked_files(text)
+            .into_iter()
+            .filter(|target| target.contains('/'))
+            .collect();
+        assert_eq!(files, [""; 0], "{path}");
+    }
 }
 
 #[test]

@@ -91,8 +91,7 @@ fn a_407_is_the_proxys_and_says_where_user_and_password_go() {
         assert_eq!(error.kind(), ErrorKind::Unauthorized);
         assert!(!error.is_retryable());
         let expected = format!(
-            "no connection to service.test:8123 through the proxy {}: the proxy wants a user and \
-             a password (407); put them into the proxy's URL: http://user:password@host:port",
+            "the proxy {} wants a user and a password (407): http://user:password@host",
             proxy.address
         );
         assert!(error.to_string().contains(&expected), "{error}");

@@ -364,7 +364,7 @@ fn what_is_sent_and_written_down() {
         if let Err(error) = result {
             // One line, which has the key but where that is another request's.
             let text = error.to_string();
-            let is_others = text.contains("change that back");
+            let is_others = text.contains("undo that");
             assert_eq!(error.idempotency_key().is_none(), is_others, "{text}");
             assert!(!text.contains('\n'), "{text}");
             golden.add(&cells[..4].join("|"), [error]);
@@ -821,7 +821,7 @@ fn the_line_that_an_error_shows_completes_the_receipt() {
         let desk = Desk::new();
         desk.write(lines);
         let text = desk.ensure(false).unwrap_err().to_string();
-        let (_, rest) = text.split_once("add the line ").unwrap();
+        let (_, rest) = text.split_once("add ").unwrap();
         let (line, _) = rest.split_once("}}").unwrap();
         let line = format!("{line}}}}}");
         let line = line.replace("\"ID\"", &format!("\"{ID}\""));

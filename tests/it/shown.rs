@@ -42,9 +42,26 @@ impl Golden {
             let causes = with_causes.strip_prefix(&line).unwrap();
             let facts = format!("{line}\n    {kind}, {:?}{causes}\n", error.billing());
             self.text += &stable(&facts);
+            assert_short(&error, &line);
             self.kinds.insert(kind);
         }
     }
+}
+
+/// A line is short where the service adds nothing: the ids, keys, paths, hosts and URLs aside.
+fn assert_short(error: &Error, line: &str) {
+    let said = [error.message(), error.details(), error.help_url()];
+    let is_ours = said == [None; 3] && error.last_seen().is_none();
+    let is_name = |word: &&str| {
+        let is_key = |key| word.trim_matches(['(', ')', ',', ';']) == key;
+        ["/", "{", "127.0.0.1", ".invalid", ID]
+            .iter()
+            .any(|part| word.contains(part))
+            || error.idempotency_key().is_some_and(is_key)
+    };
+    let words: Vec<_> = line.split(' ').filter(|word| !is_name(word)).collect();
+    let length = words.join(" ").chars().count();
+    assert!(!is_ours || length <= 160, "{length} characters: {line}");
 }
 
 /// The text without what differs from run to run.

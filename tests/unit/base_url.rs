@@ -26,8 +26,23 @@ fn a_base_url_is_taken_apart() {
         let l = if base.is_loopback { "l" } else { "" };
         let found = format!("{} {} {}", base.authority, base.host, base.port);
         assert_eq!(format!("{} {found} {s}{l}", base.url), expected);
-        assert_eq!(base.hint(), format!("is the base URL {} right?", base.url));
+        assert_eq!(
+            hint(&base.url),
+            format!("is the base URL {} right?", base.url)
+        );
     }
+}
+
+#[test]
+fn a_rejected_secret_may_be_one_of_the_other_api() {
+    let current = secret_hint(CURRENT_BASE_URL);
+    assert!(current.ends_with("imaginex.bithuman.ai is for https://public.api.bithuman.ai"));
+    let of_2025 = secret_hint(DEFAULT_BASE_URL);
+    assert!(of_2025.ends_with("www.bithuman.ai is for https://api.bithuman.ai"));
+    assert_eq!(
+        secret_hint("https://a.test"),
+        "is it one for https://a.test?"
+    );
 }
 
 #[test]

@@ -26,7 +26,8 @@ fn look_and_retry(error: &Error, common: &Common) -> Vec<(&'static str, String)>
     };
     let mut steps = vec![("look", look)];
     let key = error.idempotency_key().unwrap_or_default();
-    if error.to_string().contains(&key_advice(key)) {
+    let line = error.to_string();
+    if key_advice(key).iter().any(|advice| line.contains(advice)) {
         // Not as a whole: prompts and signed URLs do not belong into a log.
         let retry = format!("the same command with --key {}", quoted(key));
         steps.push(("retry", retry));

@@ -63,7 +63,9 @@ pub fn line_of(error: &Error) -> String {
     let mut line = in_words(&error.to_string());
     if let Some(key) = error.idempotency_key() {
         // The commands below the line say the same.
-        line = line.replace(&key_advice(key), "");
+        for advice in key_advice(key) {
+            line = line.replace(&advice, "");
+        }
     }
     match error.kind() {
         ErrorKind::ShutDown => line.replacen(": shut down", ": interrupted", 1),
@@ -71,12 +73,13 @@ pub fn line_of(error: &Error) -> String {
     }
 }
 
-/// What the library advises where a key alone may tell whether a request was accepted.
-pub fn key_advice(key: &str) -> String {
-    format!(
-        "; check your account before retrying, or retry with idempotency key {key} if the server \
-         supports it"
-    )
+/// What the library advises where only the key says which request may have been accepted: the first
+/// where the service honors keys.
+pub fn key_advice(key: &str) -> [String; 2] {
+    [
+        format!("; retry with idempotency key {key}, which is billed once"),
+        format!("; check your account before retrying (idempotency key {key})"),
+    ]
 }
 
 #[cfg(test)]

@@ -158,7 +158,7 @@ fn check_decision(last: Option<&Attempt>, words: u8) {
         }
         Step::NotNow(_) | Step::Unknown(_) => assert!(last.is_pending()),
         Step::AskTime => assert!(call.honored && !call.has_asked),
-        Step::Refuse(what) => assert!(what.contains("change that back")),
+        Step::Refuse(what) => assert!(what.contains("undo that")),
     }
 }
 

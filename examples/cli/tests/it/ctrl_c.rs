@@ -45,7 +45,7 @@ fn while_the_request_is_on_its_way_it_is_perhaps_billed() {
         // The key is printed before the request, and again only in the command.
         let key = &*server.keys()[0];
         assert_eq!(ended.lines("idempotency key: "), [key], "{ended:?}");
-        let line = "create: interrupted; the request may have been accepted and billed";
+        let line = "create: interrupted; the request may have been billed";
         assert_eq!(ended.lines("error: "), [line]);
         let look = "bithuman-agent call GET '/v1/agents?limit=5'";
         let retry = format!("the same command with --key {key}");
