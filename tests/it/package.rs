@@ -112,7 +112,7 @@ fn few_packages_are_built_and_no_async_runtime_or_newer_rust_is_needed() {
 #[test]
 fn the_package_has_its_tests_and_no_nested_crate_or_script() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Cargo lists no files of a package.
+    // Cargo makes no package of a package.
     if root.join("Cargo.toml.orig").exists() {
         return;
     }
