@@ -489,7 +489,8 @@ fn a_call_can_be_shut_down_by_its_own_events() {
         let error = api.generate(&request).err();
         let expected = billing.map(|billing| (ErrorKind::ShutDown, billing, 1));
         assert_eq!(error.as_ref().map(facts), expected, "{error:?}");
-        assert_eq!(server.connections(), 1, "{error:?}");
+        // The server may not have seen the first one yet.
+        assert!(server.connections() <= 1, "{error:?}");
     }
 }
 
