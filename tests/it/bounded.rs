@@ -179,7 +179,7 @@ fn after<const N: usize>(before: [Reply; N], last: Act) -> Vec<Act> {
 }
 
 /// Runs a call that is stopped at this stage, and checks its error. `false`: the machine was too
-/// slow to reach the stage in the time there is.
+/// slow to reach the stage, or what the error is to know, in the time there is.
 fn is_stopped(stage: &Stage, stop: Stop, soon: Duration) -> bool {
     let (name, at, request, acts, (kind, billing, has_id, is_seen), requests) = *stage;
     let (arrived, arrival) = mpsc::channel();
@@ -241,7 +241,12 @@ fn is_stopped(stage: &Stage, stop: Stop, soon: Duration) -> bool {
     let error = call.join().unwrap().expect_err(name);
     let late = clock.now().saturating_sub(end);
     let seen = server.requests().len();
-    if stop == Stop::Deadline && seen != requests {
+    let kind = kind.unwrap_or(match stop {
+        Stop::Deadline => ErrorKind::WaitTimedOut,
+        Stop::Shutdown => ErrorKind::ShutDown,
+    });
+    let knows = (error.kind(), error.billing());
+    if stop == Stop::Deadline && (seen, knows) != (requests, (kind, billing)) {
         return false;
     }
 
@@ -251,11 +256,7 @@ fn is_stopped(stage: &Stage, stop: Stop, soon: Duration) -> bool {
     // The clock has skipped the sleep.
     let is_late = late >= GRACE && stalls && !may_be_late;
     assert!(!is_late, "{case}: {late:?} late");
-    let kind = kind.unwrap_or(match stop {
-        Stop::Deadline => ErrorKind::WaitTimedOut,
-        Stop::Shutdown => ErrorKind::ShutDown,
-    });
-    assert_eq!((error.kind(), error.billing()), (kind, billing), "{case}");
+    assert_eq!(knows, (kind, billing), "{case}");
     assert_eq!(error.agent_id(), has_id.then_some(ID), "{case}");
     assert_eq!(error.last_seen().is_some(), is_seen, "{case}");
     assert_eq!(seen, requests, "{case}");
@@ -279,7 +280,11 @@ fn a_call_stopped_anywhere_knows_what_there_is_to_know() {
                     // On a slow machine, with more time.
                     let mut times = (0..6).map(|n| ms(200 << n));
                     let is_reached = times.any(|soon| is_stopped(&stage, stop, soon));
-                    assert!(is_reached, "{}: {stop:?} comes before it", stage.0);
+                    assert!(
+                        is_reached,
+                        "{}: {stop:?} comes before it, or its error is wrong",
+                        stage.0
+                    );
                 }
             });
         }
