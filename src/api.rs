@@ -114,7 +114,7 @@ impl Api {
     /// Those in flight and those to come return [`ShutDown`](crate::ErrorKind::ShutDown). A sleep
     /// or a request in flight ends within 100 ms. A DNS lookup and a connection being made end with
     /// their own time: see [Threads](crate::_docs::waiting#threads). On Windows a request in flight
-    /// ends with its own timeout. The error has what is known by then: the agent id, the
+    /// can last until its own timeout. The error has what is known by then: the agent id, the
     /// idempotency key, and whether anything was [billed](Error::billing).
     ///
     /// ```no_run

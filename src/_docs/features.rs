@@ -24,8 +24,8 @@
 //!
 //! Every change is tested on 64-bit Linux. Two things differ elsewhere:
 //!
-//! - On Windows, [`shutdown`](crate::Api::shutdown) does not end a request in flight: it ends with
-//!   its own timeout.
+//! - On Windows, a request in flight can last until its own timeout after a
+//!   [`shutdown`](crate::Api::shutdown).
 //! - Where the system has no file locks, such as on Android, [receipts](crate::_docs::receipts) are
 //!   an error before anything is sent, and [downloads](crate::_docs::downloads) work without resuming
 //!   in a later call.

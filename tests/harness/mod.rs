@@ -17,7 +17,7 @@ use std::env;
 use std::error::Error as _;
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
@@ -121,7 +121,9 @@ pub fn unused_port() -> u16 {
 fn temp_path() -> PathBuf {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{count}", process::id()))
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{count}", process::id()));
+    // Made on Unix, it has no drive for Windows.
+    path::absolute(path).unwrap()
 }
 
 /// A file that is removed with this value.

@@ -153,9 +153,9 @@ fn a_link_that_breaks_at_every_9_mb_with_expired_urls_comes_through() {
     });
     let downloaded = desk.download().unwrap();
     desk.assert_whole();
-    assert!(downloaded.fetched as usize <= 64 * MB * 105 / 100);
+    assert!(downloaded.fetched as usize <= 64 * MB / 100 * 105);
     assert!(
-        desk.bytes_sent() <= 64 * MB * 105 / 100,
+        desk.bytes_sent() <= 64 * MB / 100 * 105,
         "{:?}",
         desk.pieces()
     );

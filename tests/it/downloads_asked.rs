@@ -8,6 +8,7 @@ use std::time::Instant;
 use bithuman::serde_json::{Value, json};
 use bithuman::{Api, Billing, Download, Error, ErrorKind, Event};
 
+use crate::bounded::GRACE;
 use crate::downloads::*;
 use crate::harness::*;
 use crate::mock_server::{self, ApiVersion, Settings};
@@ -903,7 +904,7 @@ fn the_deadline_ends_a_download_that_drips() {
             "the file was not whole within 0.2 s; call",
         );
     }
-    assert!(start.elapsed() < secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < ms(600) + GRACE, "{:?}", start.elapsed());
 }
 
 #[test]
@@ -925,9 +926,8 @@ fn the_deadline_is_looked_at_while_the_file_comes() {
     assert_says(&error, " are there); call download again");
 }
 
-#[cfg(unix)]
 #[test]
-fn a_shutdown_ends_a_storage_that_stalls_within_100_ms() {
+fn a_shutdown_ends_a_storage_that_stalls() {
     let odd = Odd::new();
     let head: Vec<u8> = whole().into();
     for stalled in [head[..head.len() - 5].to_vec(), Vec::new()] {
@@ -945,7 +945,7 @@ fn a_shutdown_ends_a_storage_that_stalls_within_100_ms() {
         });
         let end = Instant::now();
         let elapsed = end.saturating_duration_since(thread.join().unwrap());
-        assert!(elapsed < ms(100), "{elapsed:?}");
+        assert!(elapsed < GRACE, "{elapsed:?}");
         let error = run.result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ShutDown, "{error}");
         // It passes for no broken connection.
@@ -954,9 +954,8 @@ fn a_shutdown_ends_a_storage_that_stalls_within_100_ms() {
     }
 }
 
-#[cfg(unix)]
 #[test]
-fn a_shutdown_ends_a_download_within_100_ms_and_the_next_one_resumes() {
+fn a_shutdown_ends_a_download_and_the_next_one_resumes() {
     let desk = Desk::new(3 * MB);
     desk.storage().change(|settings| settings.pause = ms(10));
     let api = desk.builder().build().unwrap();
@@ -975,7 +974,7 @@ fn a_shutdown_ends_a_download_within_100_ms_and_the_next_one_resumes() {
     let elapsed = stopped.lock().unwrap().unwrap().elapsed();
     let error = result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ShutDown, "{error}");
-    assert!(elapsed < ms(100), "{elapsed:?}");
+    assert!(elapsed < GRACE, "{elapsed:?}");
     assert_eq!(desk.dir.names(), ["agent.imx.part", "agent.imx.part.json"]);
     let downloaded = desk.download().unwrap();
     assert!(downloaded.fetched < 2 * MB as u64);

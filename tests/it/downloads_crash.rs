@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bithuman::serde_json::{self, Value, json};
 use bithuman::{Api, Download, ErrorKind, Event};
 
+#[cfg(target_os = "linux")]
 use crate::bounded::growth;
 use crate::downloads::*;
 use crate::harness::*;
@@ -22,6 +23,8 @@ use crate::receipts::{alone_after, can, traced};
 /// The variable with a child's task.
 const TASK: &str = "DOWNLOAD_TASK";
 
+/// Its memory is measured as Linux shows it.
+#[cfg(target_os = "linux")]
 #[test]
 fn a_child_of_these_tests() {
     let Ok(task) = env::var(TASK) else { return };
@@ -34,7 +37,7 @@ fn a_child_of_these_tests() {
         .unwrap()
         .on_event(|_| {});
     let mut result = None;
-    let (grown, _) = growth(|| {
+    let grown = growth(|| {
         result = Some(api.download(text("id"), text("path"), &Download::new()));
     });
     let said = match result.unwrap() {
@@ -117,11 +120,11 @@ fn a_download_that_is_killed_six_times_fetches_little_twice() {
     let pieces = desk.pieces();
     assert!(pieces[1..].iter().all(|piece| piece.0 > 0), "{pieces:?}");
     fetched += said["fetched"].as_u64().unwrap() as usize;
-    assert!(fetched <= 64 * MB * 105 / 100, "{fetched}: {pieces:?}");
+    assert!(fetched <= 64 * MB / 100 * 105, "{fetched}: {pieces:?}");
     println!("{fetched} bytes were fetched");
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_fills_up_leaves_the_part_and_says_how_much_is_missing() {
     let desk = Desk::new(3 * MB);
@@ -173,6 +176,8 @@ fn a_part_that_is_whole_is_put_in_place_without_a_request() {
     desk.assert_whole();
 }
 
+/// Windows lets nobody remove it.
+#[cfg(unix)]
 #[test]
 fn a_note_that_was_removed_is_noticed_before_the_file_is_put_in_place() {
     let desk = Desk::new(MB);
@@ -294,10 +299,10 @@ impl Nginx {
         );
         fs::write(dir.path("nginx.conf"), config).unwrap();
         fs::create_dir(dir.path("models")).unwrap();
-        let program = ["/usr/sbin/nginx", "nginx"];
-        let program = program
-            .iter()
-            .find(|it| Command::new(it).arg("-v").output().is_ok())?;
+        let program = ["/usr/sbin/nginx", "nginx"].into_iter().find(|program| {
+            let version = Command::new(program).arg("-v").output();
+            version.is_ok_and(|output| output.status.success())
+        })?;
         let mut command = Command::new(program);
         command
             .arg("-c")

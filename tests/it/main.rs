@@ -1,5 +1,10 @@
 //! The library against servers of our own, over real sockets on localhost.
 
+#![cfg_attr(
+    not(unix),
+    allow(unused, reason = "some tests need Unix, with what they name")
+)]
+
 #[path = "../harness/mod.rs"]
 mod harness;
 

@@ -108,3 +108,20 @@ fn few_packages_are_built_and_no_async_runtime_or_newer_rust_is_needed() {
         assert!(!needed.is_some_and(is_newer), "{}", package["name"]);
     }
 }
+
+#[test]
+fn the_package_has_its_tests_and_no_nested_crate_or_script() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    // Cargo makes no package of a package.
+    if root.join("Cargo.toml.orig").exists() {
+        return;
+    }
+    let files = cargo("package --list --allow-dirty --package bithuman");
+    let mut folders: Vec<_> = files
+        .lines()
+        .filter_map(|file| file.strip_prefix("tests"))
+        .filter_map(|file| file.split(['/', '\\']).nth(1))
+        .collect();
+    folders.dedup();
+    assert_eq!(folders, ["harness", "it", "mock_server", "unit"]);
+}

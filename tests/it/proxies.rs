@@ -168,6 +168,10 @@ fn the_environment_is_read_as_curl_reads_it() {
     let direct = Server::new([reply(status("ready"))]);
     let seen = || (proxy.requests().len(), direct.requests().len());
     for (variables, expected) in table(ENVIRONMENTS) {
+        // There a variable has the same name in upper and in lower case.
+        if cfg!(windows) && variables.contains("_PROXY=") {
+            continue;
+        }
         let (mut host, mut own) = ("0.0.0.0", "");
         let mut all = vec![("TEST_EXPECTED", expected)];
         for variable in variables.split(' ') {

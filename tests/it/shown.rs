@@ -54,7 +54,7 @@ fn assert_short(error: &Error, line: &str) {
     let is_ours = said == [None; 3] && error.last_seen().is_none();
     let is_name = |word: &&str| {
         let is_key = |key| word.trim_matches(['(', ')', ',', ';']) == key;
-        ["/", "{", "127.0.0.1", ".invalid", ID]
+        ["/", "\\", "{", "127.0.0.1", ".invalid", ID]
             .iter()
             .any(|part| word.contains(part))
             || error.idempotency_key().is_some_and(is_key)
