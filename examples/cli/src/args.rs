@@ -5,7 +5,7 @@ use std::path::{self, PathBuf};
 use std::time::Duration;
 
 use bithuman::serde_json::{self, Value};
-use bithuman::{Download, Media, Method, Wait};
+use bithuman::{Download, Method, Wait};
 use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
@@ -111,13 +111,13 @@ pub struct Create {
     pub prompt: Option<String>,
     /// Picture of the agent, under 10 MB [default: made from the prompt]
     #[arg(long, value_name = "FILE|URL", value_parser = media)]
-    pub image: Option<Media>,
+    pub image: Option<String>,
     /// Voice of the agent: 30 s or more, as MP3, WAV or M4A [default: chosen by the service]
     #[arg(long, value_name = "FILE|URL", value_parser = media)]
-    pub audio: Option<Media>,
+    pub audio: Option<String>,
     /// Video of the agent, for the 2025 API only [default: none]
     #[arg(long, value_name = "FILE|URL", value_parser = media)]
-    pub video: Option<Media>,
+    pub video: Option<String>,
     /// Model, such as essence-2 (a real person) or expression-2 (any character)
     /// [default: none, which makes an expression-1 agent; the current API requires it from
     /// 2026-12-26]
@@ -147,8 +147,8 @@ pub struct Create {
     /// [default: wait until the agent is ready]
     #[arg(long, conflicts_with_all = ["interval", "timeout"])]
     pub no_wait: bool,
-    /// Download the model file of the ready agent to this path, too. What is there is replaced, but
-    /// not a file that is newer than the --receipt [default: no download]
+    /// Download the model file of the ready agent to this path, too; needs --model. What is there is
+    /// replaced, but not a file that is newer than the --receipt [default: no download]
     #[arg(long, value_name = "PATH", conflicts_with = "no_wait", value_parser = target)]
     pub download: Option<PathBuf>,
     #[command(flatten)]
@@ -311,13 +311,13 @@ fn unused<T>(_: &str) -> Result<T, &'static str> {
     Err("the mock server has a URL and a secret of its own")
 }
 
-fn media(text: &str) -> Result<Media, String> {
-    self::text(text)?;
+/// Checks the path of a media file. What has a scheme is a URL.
+fn media(text: &str) -> Result<String, String> {
     if text.contains("://") {
-        return Ok(Media::url(text));
+        return Ok(text.into());
     }
-    match fs::metadata(text) {
-        Ok(metadata) if metadata.is_file() => Ok(Media::file(text)),
+    match fs::metadata(self::text(text)?) {
+        Ok(metadata) if metadata.is_file() => Ok(text.into()),
         Ok(_) => Err("not a regular file".into()),
         Err(reason) => Err(format!("cannot read the file: {reason}")),
     }

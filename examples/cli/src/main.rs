@@ -83,13 +83,16 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
             wait,
         } => {
             let default = PathBuf::from(format!("{id}.imx"));
+            let path = path.as_ref().unwrap_or(&default);
+            let used = [("--secret-file", common.secret_file.as_deref())];
+            files::check_unused(path, &used)
+                .map_err(|reason| Failure::Usage(format!("{}: {reason}", path.display())))?;
             let mut download = wait.to_download(Duration::ZERO).if_missing(*if_missing);
             if let Some(model) = model {
                 download = download.model(model);
             }
             let api = client(common, true, progress)?;
-            let path = path.as_ref().unwrap_or(&default);
-            files::note_wait(&files::beside(path, ".part.json"), path, progress);
+            files::note_wait_for_download(path, progress);
             let file = api.download(id, path, &download)?;
             progress.end();
             let shown = clean(&file.path.to_string_lossy());

@@ -9,16 +9,13 @@ use crate::harness::{agent, ready};
 use crate::mock_server::{ApiVersion::Current, MockServer, Settings};
 use crate::{run_in, with_mock, with_url};
 
-const CREATE: &str = "create --prompt x --interval 0.01";
+const CREATE: &str = "create --prompt x --model essence-2 --interval 0.01";
 
 #[test]
 fn a_download_is_a_file_and_its_path() {
     let service = MockServer::start(Current);
     let folder = TempDir::new();
-    let mut create = with_mock(
-        &format!("{CREATE} --model essence-2 --download a.imx --json"),
-        &service,
-    );
+    let mut create = with_mock(&format!("{CREATE} --download a.imx --json"), &service);
     let ended = run_in(&folder, &mut create);
     assert_eq!(ended.json()["agent_id"], "A01XMB7113", "{ended:?}");
     assert_eq!(ended.json()["file"]["length"], 65536);
@@ -135,7 +132,7 @@ fn a_download_out_of_time_says_how_to_resume() {
         ..Current.into()
     });
     let folder = TempDir::new();
-    let args = format!("{CREATE} --model essence-2 --receipt a.receipt");
+    let args = format!("{CREATE} --receipt a.receipt");
     assert_eq!(run_in(&folder, with_mock(&args, &service)).code, Some(0));
 
     let args = format!("{args} --timeout 0.3 --download a.imx");
