@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bithuman::serde_json::{Value, json};
-use bithuman::{GenerateRequest, Media};
+use bithuman::{Billing, Error, ErrorKind, GenerateRequest, Media};
 
 use crate::args::{Common, Create};
-use crate::client::client;
+use crate::client::{client, has_secret};
 use crate::failure::Failure;
 use crate::progress::{Progress, clean};
 use crate::{exit, files, output};
@@ -40,17 +40,19 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
     }
     if create.no_wait {
         let generation = match &create.receipt {
-            Some(receipt) => api.generate_once(receipt, &request)?,
-            None => api.generate(&request)?,
+            Some(receipt) => api.generate_once(receipt, &request),
+            None => api.generate(&request),
         };
-        return print_id(&generation.agent_id, &json!(generation), common, progress);
+        let generation = generation.map_err(|error| failure(error, common))?;
+        return print_id(&generation.agent_id, &json!(generation), common);
     }
     let wait = create.wait.to_wait();
     let started = Instant::now();
     let agent = match &create.receipt {
-        Some(receipt) => api.ensure_agent(receipt, &request, &wait)?,
-        None => api.generate_and_wait(&request, &wait)?,
+        Some(receipt) => api.ensure_agent(receipt, &request, &wait),
+        None => api.generate_and_wait(&request, &wait),
     };
+    let agent = agent.map_err(|error| failure(error, common))?;
     let mut file = None;
     if let Some(path) = &create.download {
         let mut download = create.wait.to_download(started.elapsed());
@@ -63,19 +65,32 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
         file = Some(downloaded.map_err(|error| Failure::File(agent.clone().into(), error))?);
     }
     let json = output::ready(&agent, file.as_ref(), progress);
-    print_id(&agent.agent_id, &json, common, progress)
+    print_id(&agent.agent_id, &json, common)
 }
 
-/// Prints the id of an agent that is paid for, and must not be lost.
-fn print_id(id: &str, json: &Value, common: &Common, progress: &Progress) -> Result<u8, Failure> {
-    match output::write(common, &clean(id), json) {
-        Err(reason) if reason.kind() != io::ErrorKind::BrokenPipe => {
-            return Err(Failure::Unprinted(reason, id.into()));
+/// Prints the id of an agent that is paid for, and must not be lost: on stderr where nobody reads
+/// stdout.
+fn print_id(id: &str, json: &Value, common: &Common) -> Result<u8, Failure> {
+    let id = clean(id);
+    match output::write(common, &id, json) {
+        Ok(()) => Ok(exit::DONE),
+        Err(reason)
+            if reason.kind() == io::ErrorKind::BrokenPipe
+                && writeln!(io::stderr(), "agent: {id}").is_ok() =>
+        {
+            Ok(exit::DONE)
         }
-        Err(_) => progress.error(&format!("agent: {id}")),
-        Ok(()) => {}
+        Err(reason) => Err(Failure::Unprinted(reason, id)),
     }
-    Ok(exit::DONE)
+}
+
+/// The error of a call that reads a receipt, which is done before a secret is needed.
+fn failure(error: Error, common: &Common) -> Failure {
+    let is_free = error.billing() == Billing::NotBilled;
+    if is_free && error.kind() == ErrorKind::InvalidInput && !has_secret(common) {
+        return Failure::NoSecret;
+    }
+    Failure::Call(error)
 }
 
 /// Refuses a download that cannot be: nobody should pay before that is found.
