@@ -1,11 +1,11 @@
-//! The client that a command uses: its secret, its progress, and how Ctrl-C ends it.
+//! The client that a command uses: its secret, its progress, and how a signal ends it.
 
 use std::env;
 use std::fs;
 use std::path::Path;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bithuman::{Api, DEFAULT_BASE_URL};
 
@@ -32,7 +32,7 @@ pub fn client(
     let shown = Arc::clone(progress);
     let api = builder.from_env().build()?;
     let api = api.on_event(move |event| shown.event(event));
-    stop_on_ctrl_c(&api)?;
+    stop_on_signals(&api)?;
     Ok(api)
 }
 
@@ -81,18 +81,42 @@ fn is_readable_by_others(_: &Path) -> bool {
     false
 }
 
-/// Lets Ctrl-C end the call in flight, and a second one the process. That needs nothing of the main
-/// thread, which may be syncing a file.
-fn stop_on_ctrl_c(api: &Api) -> Result<(), Failure> {
+/// `timeout` sends two signals, and so can a terminal that closes.
+const BURST: Duration = Duration::from_millis(100);
+
+/// Lets Ctrl-C, SIGTERM or SIGHUP end the call in flight, and a second one the process. That needs
+/// nothing of the main thread, which may be syncing a file.
+fn stop_on_signals(api: &Api) -> Result<(), Failure> {
     let api = api.clone();
-    let is_pressed = AtomicBool::new(false);
-    let handler = move || {
-        if is_pressed.swap(true, Ordering::Relaxed) {
-            process::exit(exit::INTERRUPTED.into());
+    let mut first: Option<Instant> = None;
+    let handler = move || match first {
+        None => {
+            first = Some(Instant::now());
+            api.shutdown();
         }
-        api.shutdown();
+        Some(first) if first.elapsed() < BURST => {}
+        Some(_) => process::exit(exit::INTERRUPTED.into()),
     };
-    ctrlc::set_handler(handler).map_err(|reason| Failure::Usage(format!("Ctrl-C: {reason}")))
+    set_handler(handler).map_err(|reason| Failure::Usage(format!("Ctrl-C: {reason}")))
+}
+
+/// Sets the handler. A SIGHUP that is ignored, as under `nohup`, stays so.
+#[cfg(unix)]
+fn set_handler(handler: impl FnMut() + Send + 'static) -> Result<(), ctrlc::Error> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: to ignore a signal runs no code.
+    let ignore_hangup = || unsafe { signal(Signal::SIGHUP, SigHandler::SigIgn) };
+    let before = ignore_hangup();
+    ctrlc::set_handler(handler)?;
+    if matches!(before, Ok(SigHandler::SigIgn)) {
+        let _ = ignore_hangup();
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn set_handler(handler: impl FnMut() + Send + 'static) -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(handler)
 }
 
 #[cfg(test)]
