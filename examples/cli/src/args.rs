@@ -1,12 +1,13 @@
 //! What can be typed: the commands, their options, and the checks of single values.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{self, PathBuf};
 use std::time::Duration;
 
 use bithuman::serde_json::{self, Value};
 use bithuman::{Download, Method, Wait};
-use clap::builder::RangedI64ValueParser;
+use clap::builder::{OsStringValueParser, RangedI64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit;
@@ -56,7 +57,7 @@ pub enum Command {
         #[arg(value_parser = id)]
         id: String,
         /// Where the file goes [default: the id with .imx, in the current folder]
-        #[arg(value_parser = target)]
+        #[arg(value_parser = OsStringValueParser::new().try_map(target))]
         path: Option<PathBuf>,
         /// Model whose file it is [default: the model that the agent was created with]
         #[arg(long, value_name = "NAME", value_parser = text)]
@@ -149,7 +150,7 @@ pub struct Create {
     pub no_wait: bool,
     /// Download the model file of the ready agent to this path, too; needs --model. What is there is
     /// replaced, but not a file that is newer than the --receipt [default: no download]
-    #[arg(long, value_name = "PATH", conflicts_with = "no_wait", value_parser = target)]
+    #[arg(long, value_name = "PATH", conflicts_with = "no_wait", value_parser = OsStringValueParser::new().try_map(target))]
     pub download: Option<PathBuf>,
     #[command(flatten)]
     pub wait: WaitOptions,
@@ -324,16 +325,19 @@ fn media(text: &str) -> Result<String, String> {
 }
 
 /// Checks the path of a file to download: after hours and a bill it would be too late.
-fn target(text: &str) -> Result<PathBuf, String> {
-    self::text(text)?;
-    let path = path::absolute(text).map_err(|reason| reason.to_string())?;
-    match fs::metadata(&path) {
+fn target(path: OsString) -> Result<PathBuf, String> {
+    self::text(&path.to_string_lossy())?;
+    let absolute = path::absolute(&path).map_err(|reason| reason.to_string())?;
+    let last = path.as_encoded_bytes().last();
+    match fs::metadata(&absolute) {
         Ok(metadata) if !metadata.is_file() => return Err("not a regular file".into()),
-        _ if text.ends_with(path::is_separator) => return Err("not the path of a file".into()),
+        _ if last.is_some_and(|byte| path::is_separator(char::from(*byte))) => {
+            return Err("not the path of a file".into());
+        }
         _ => {}
     }
-    match path.parent() {
-        Some(folder) if folder.is_dir() => Ok(text.into()),
+    match absolute.parent() {
+        Some(folder) if folder.is_dir() => Ok(path.into()),
         _ => Err("its folder does not exist".into()),
     }
 }

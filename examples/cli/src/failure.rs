@@ -1,5 +1,6 @@
 //! Why a command ends without a result: what is said of it, and what can be done.
 
+use std::env;
 use std::io::{self, Write};
 
 use bithuman::serde_json::{Value, json};
@@ -11,7 +12,7 @@ use crate::client::is_base_url;
 use crate::exit;
 use crate::output;
 use crate::progress::{Progress, clean};
-use crate::steps::next_steps;
+use crate::steps::{next_steps, quoted};
 use crate::wording::{NO_SECRET, line_of};
 
 /// Why a command ends without a result.
@@ -167,7 +168,13 @@ fn names_agent(path: &str) -> bool {
 
 /// Says why the arguments cannot be used, on one line.
 pub fn report_usage(error: &clap::Error, is_json: bool) -> u8 {
-    let line = one_line(&error.render().to_string());
+    let mut line = one_line(&error.render().to_string());
+    // clap does not name it.
+    if error.kind() == clap::error::ErrorKind::InvalidUtf8
+        && let Some(word) = env::args_os().find(|word| word.to_str().is_none())
+    {
+        line = format!("{} is not UTF-8", quoted(word));
+    }
     let _ = writeln!(io::stderr(), "error: {line} (--help shows the usage)");
     if is_json {
         let json = json!({"exit_code": exit::USAGE, "kind": "Usage", "error": line});

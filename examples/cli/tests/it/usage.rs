@@ -377,7 +377,12 @@ fn what_an_earlier_download_left_is_not_touched_by_the_check() {
 fn a_secret_file_is_used_and_one_that_others_can_read_is_warned_of() {
     use std::os::unix::fs::PermissionsExt;
     let file = TempFile::new(format!("{SECRET}\n"));
-    for (mode, args, is_warned) in [(0o600, "", false), (0o644, "", true), (0o644, "-q", false)] {
+    for (mode, args, is_warned) in [
+        (0o600, "", false),
+        (0o640, "", true),
+        (0o604, "", true),
+        (0o644, "-q", false),
+    ] {
         fs::set_permissions(&file.0, fs::Permissions::from_mode(mode)).unwrap();
         let server = Server::new(replies([accepted().close()]));
         let mut command = with_url(&format!("create --prompt x --no-wait {args}"), &server.url);
