@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bithuman::Agent;
 use clap::Parser;
 use clap::error::ErrorKind;
 
@@ -92,6 +93,12 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
                 download = download.model(model);
             }
             let api = client(common, true, progress)?;
+            // The library waits for a file, and not for an end that leaves none.
+            let is_there = *if_missing && path.is_file();
+            let is_over = |agent: Agent| agent.is_finished() && !agent.is_ready();
+            if !is_there && api.status(id).is_ok_and(is_over) {
+                api.wait(id, &wait.to_wait())?;
+            }
             files::note_wait_for_download(path, progress);
             let file = api.download(id, path, &download)?;
             progress.end();

@@ -4,7 +4,7 @@ use std::fs;
 
 use bithuman::serde_json::json;
 
-use crate::harness::{ID, Reply, Server, TempDir, accepted, act, replies, secs, service_error};
+use crate::harness::{ID, Reply, Server, TempDir, accepted, act, ms, replies, secs, service_error};
 use crate::harness::{agent, ready};
 use crate::mock_server::{ApiVersion::Current, MockServer, Settings};
 use crate::{run_in, with_mock, with_url};
@@ -188,4 +188,56 @@ fn a_failed_generation_has_no_file() {
     assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{ended:?}");
     assert_eq!(ended.lines("to resume: "), [""; 0]);
     assert_eq!(folder.names(), [""; 0]);
+}
+
+/// A file that is not there yet could be waited for, in vain.
+#[test]
+fn a_download_of_a_failed_agent_ends_at_once() {
+    let service = MockServer::start(Settings {
+        fail_all: true,
+        ..Current.into()
+    });
+    let folder = TempDir::new();
+    let created = run_in(&folder, with_mock(CREATE, &service));
+    assert_eq!(created.code, Some(1), "{created:?}");
+    let args = "download A01XMB7113 a.imx --json";
+    let ended = run_in(&folder, with_mock(args, &service));
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(ended.failure()["kind"], "GenerationFailed");
+    assert_eq!(ended.lines("to resume: "), [""; 0]);
+    // It asks nothing about a file that is there.
+    fs::write(folder.path("a.imx"), "old").unwrap();
+    let args = "download A01XMB7113 a.imx --if-missing";
+    let kept = run_in(&folder, with_url(args, "http://127.0.0.1:1"));
+    assert_eq!(kept.code, Some(0), "{kept:?}");
+}
+
+/// The words of a shell can be any bytes.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_path_that_is_not_utf_8_is_a_path() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let name = OsStr::from_bytes(b"\xff.imx");
+    let service = MockServer::start(Settings {
+        generation_time: Some(ms(1)),
+        ..Current.into()
+    });
+    let folder = TempDir::new();
+    let mut create = with_mock(&format!("{CREATE} --download"), &service);
+    assert_eq!(run_in(&folder, create.arg(name)).code, Some(0));
+    assert!(folder.0.join(name).exists());
+
+    let mut download = with_url("download A1 --timeout 0.1", "http://127.0.0.1:1");
+    let ended = run_in(&folder, download.arg(name));
+    let resume = "bithuman-agent download A1 $'\\xff.imx'";
+    assert_eq!(ended.lines("to resume: "), [resume], "{ended:?}");
+
+    let mut prompt = with_mock("create --prompt", &service);
+    let ended = run_in(&folder, prompt.arg(name));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.lines("error: ")[0].starts_with("$'\\xff.imx' is not UTF-8"),
+        "{ended:?}"
+    );
 }
