@@ -19,13 +19,24 @@ fn start(mut command: Command) -> Child {
 }
 
 fn press_ctrl_c(child: &Child) {
-    send("INT", child);
+    send(&["INT"], child);
 }
 
-fn send(signal: &str, child: &Child) {
-    let mut kill = Command::new("kill");
-    kill.args(["-s", signal, &child.id().to_string()]);
-    assert!(kill.status().unwrap().success());
+/// Sends the signals as fast as a shell can.
+fn send(signals: &[&str], child: &Child) {
+    let id = child.id();
+    let kills: Vec<_> = signals
+        .iter()
+        .map(|signal| format!("kill -s {signal} {id}"))
+        .collect();
+    let mut shell = Command::new("sh");
+    assert!(
+        shell
+            .args(["-c", &kills.join("; ")])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 fn stop(child: Child) -> Ended {
@@ -86,15 +97,14 @@ fn while_it_waits_the_agent_is_kept_and_the_line_says_how_to_resume() {
     );
 }
 
-/// `timeout` sends its signal twice.
+/// `timeout` sends two, one right after the other.
 #[test]
 fn other_signals_that_end_it_lose_no_agent() {
-    for signal in ["TERM", "HUP"] {
+    for signals in [["TERM", "HUP"], ["HUP", "TERM"]] {
         let server = Server::new(replies([accepted().close(), status("generating").close()]));
         let child = start(with_url("create --prompt x -q --key key-1", &server.url));
         until(|| server.requests().len() == 2);
-        send(signal, &child);
-        send(signal, &child);
+        send(&signals, &child);
         let ended = Ended::new(child.wait_with_output().unwrap());
         assert_eq!(ended.code, Some(130), "{ended:?}");
         assert_eq!(ended.lines("idempotency key: "), ["key-1"]);

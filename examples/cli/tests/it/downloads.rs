@@ -208,8 +208,9 @@ fn a_download_of_a_failed_agent_ends_at_once() {
     // It asks nothing about a file that is there.
     fs::write(folder.path("a.imx"), "old").unwrap();
     let args = "download A01XMB7113 a.imx --if-missing";
-    let kept = run_in(&folder, with_url(args, "http://127.0.0.1:1"));
-    assert_eq!(kept.code, Some(0), "{kept:?}");
+    let server = Server::new(replies([ready().close()]));
+    let kept = run_in(&folder, with_url(args, &server.url));
+    assert_eq!((kept.code, server.connections()), (Some(0), 0), "{kept:?}");
 }
 
 /// The words of a shell can be any bytes.
