@@ -1,12 +1,13 @@
 //! What can be typed: the commands, their options, and the checks of single values.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{self, PathBuf};
 use std::time::Duration;
 
 use bithuman::serde_json::{self, Value};
-use bithuman::{Download, Media, Method, Wait};
-use clap::builder::RangedI64ValueParser;
+use bithuman::{Download, Method, Wait};
+use clap::builder::{OsStringValueParser, RangedI64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit;
@@ -56,7 +57,7 @@ pub enum Command {
         #[arg(value_parser = id)]
         id: String,
         /// Where the file goes [default: the id with .imx, in the current folder]
-        #[arg(value_parser = target)]
+        #[arg(value_parser = OsStringValueParser::new().try_map(target))]
         path: Option<PathBuf>,
         /// Model whose file it is [default: the model that the agent was created with]
         #[arg(long, value_name = "NAME", value_parser = text)]
@@ -111,13 +112,13 @@ pub struct Create {
     pub prompt: Option<String>,
     /// Picture of the agent, under 10 MB [default: made from the prompt]
     #[arg(long, value_name = "FILE|URL", value_parser = media)]
-    pub image: Option<Media>,
+    pub image: Option<String>,
     /// Voice of the agent: 30 s or more, as MP3, WAV or M4A [default: chosen by the service]
     #[arg(long, value_name = "FILE|URL", value_parser = media)]
-    pub audio: Option<Media>,
+    pub audio: Option<String>,
     /// Video of the agent, for the 2025 API only [default: none]
     #[arg(long, value_name = "FILE|URL", value_parser = media)]
-    pub video: Option<Media>,
+    pub video: Option<String>,
     /// Model, such as essence-2 (a real person) or expression-2 (any character)
     /// [default: none, which makes an expression-1 agent; the current API requires it from
     /// 2026-12-26]
@@ -147,9 +148,9 @@ pub struct Create {
     /// [default: wait until the agent is ready]
     #[arg(long, conflicts_with_all = ["interval", "timeout"])]
     pub no_wait: bool,
-    /// Download the model file of the ready agent to this path, too. What is there is replaced, but
-    /// not a file that is newer than the --receipt [default: no download]
-    #[arg(long, value_name = "PATH", conflicts_with = "no_wait", value_parser = target)]
+    /// Download the model file of the ready agent to this path, too; needs --model. What is there is
+    /// replaced, but not a file that is newer than the --receipt [default: no download]
+    #[arg(long, value_name = "PATH", conflicts_with = "no_wait", value_parser = OsStringValueParser::new().try_map(target))]
     pub download: Option<PathBuf>,
     #[command(flatten)]
     pub wait: WaitOptions,
@@ -311,29 +312,32 @@ fn unused<T>(_: &str) -> Result<T, &'static str> {
     Err("the mock server has a URL and a secret of its own")
 }
 
-fn media(text: &str) -> Result<Media, String> {
-    self::text(text)?;
+/// Checks the path of a media file. What has a scheme is a URL.
+fn media(text: &str) -> Result<String, String> {
     if text.contains("://") {
-        return Ok(Media::url(text));
+        return Ok(text.into());
     }
-    match fs::metadata(text) {
-        Ok(metadata) if metadata.is_file() => Ok(Media::file(text)),
+    match fs::metadata(self::text(text)?) {
+        Ok(metadata) if metadata.is_file() => Ok(text.into()),
         Ok(_) => Err("not a regular file".into()),
         Err(reason) => Err(format!("cannot read the file: {reason}")),
     }
 }
 
 /// Checks the path of a file to download: after hours and a bill it would be too late.
-fn target(text: &str) -> Result<PathBuf, String> {
-    self::text(text)?;
-    let path = path::absolute(text).map_err(|reason| reason.to_string())?;
-    match fs::metadata(&path) {
+fn target(path: OsString) -> Result<PathBuf, String> {
+    self::text(&path.to_string_lossy())?;
+    let absolute = path::absolute(&path).map_err(|reason| reason.to_string())?;
+    let last = path.as_encoded_bytes().last();
+    match fs::metadata(&absolute) {
         Ok(metadata) if !metadata.is_file() => return Err("not a regular file".into()),
-        _ if text.ends_with(path::is_separator) => return Err("not the path of a file".into()),
+        _ if last.is_some_and(|byte| path::is_separator(char::from(*byte))) => {
+            return Err("not the path of a file".into());
+        }
         _ => {}
     }
-    match path.parent() {
-        Some(folder) if folder.is_dir() => Ok(text.into()),
+    match absolute.parent() {
+        Some(folder) if folder.is_dir() => Ok(path.into()),
         _ => Err("its folder does not exist".into()),
     }
 }

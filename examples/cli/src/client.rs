@@ -1,11 +1,11 @@
-//! The client that a command uses: its secret, its progress, and how Ctrl-C ends it.
+//! The client that a command uses: its secret, its progress, and how a signal ends it.
 
 use std::env;
 use std::fs;
 use std::path::Path;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bithuman::{Api, DEFAULT_BASE_URL};
 
@@ -23,7 +23,7 @@ pub fn client(
     let mut builder = Api::builder();
     if let Some(path) = &common.secret_file {
         builder = builder.secret(read_secret(path, progress)?);
-    } else if needs_secret && is_blank("BITHUMAN_API_SECRET") {
+    } else if needs_secret && !has_secret(common) {
         return Err(Failure::NoSecret);
     }
     if let Some(url) = &common.base_url {
@@ -32,22 +32,27 @@ pub fn client(
     let shown = Arc::clone(progress);
     let api = builder.from_env().build()?;
     let api = api.on_event(move |event| shown.event(event));
-    stop_on_ctrl_c(&api)?;
+    stop_on_signals(&api)?;
     Ok(api)
 }
 
-/// Whether requests go to the library's default base URL, which is that of the 2025 API.
-pub fn is_default_base_url(common: &Common) -> bool {
-    match &common.base_url {
-        Some(url) => url == DEFAULT_BASE_URL,
-        None => is_blank("BITHUMAN_API_BASE") && is_blank("BITHUMAN_API_URL"),
-    }
+pub fn has_secret(common: &Common) -> bool {
+    common.secret_file.is_some() || variable("BITHUMAN_API_SECRET").is_some()
 }
 
-/// Whether the variable is not set, or blank, which is the same to the library.
-fn is_blank(variable: &str) -> bool {
-    let value = env::var_os(variable).unwrap_or_default();
-    value.to_string_lossy().trim().is_empty()
+/// Whether requests go to this base URL.
+pub fn is_base_url(common: &Common, url: &str) -> bool {
+    let set = common.base_url.clone();
+    let set = set.or_else(|| variable("BITHUMAN_API_BASE"));
+    let set = set.or_else(|| variable("BITHUMAN_API_URL"));
+    let set = set.as_deref().unwrap_or(DEFAULT_BASE_URL);
+    set.trim().trim_end_matches('/').eq_ignore_ascii_case(url)
+}
+
+/// Returns a variable. One that is blank is not set, as to the library.
+fn variable(name: &str) -> Option<String> {
+    let value = env::var_os(name)?.to_string_lossy().into_owned();
+    (!value.trim().is_empty()).then_some(value)
 }
 
 fn read_secret(path: &Path, progress: &Progress) -> Result<String, Failure> {
@@ -76,35 +81,63 @@ fn is_readable_by_others(_: &Path) -> bool {
     false
 }
 
-/// Lets Ctrl-C end the call in flight, and a second one the process. That needs nothing of the main
-/// thread, which may be syncing a file.
-fn stop_on_ctrl_c(api: &Api) -> Result<(), Failure> {
+/// `timeout` sends two signals, and so can a terminal that closes.
+const BURST: Duration = Duration::from_millis(100);
+
+/// Lets Ctrl-C, SIGTERM or SIGHUP end the call in flight, and a second one the process. That needs
+/// nothing of the main thread, which may be syncing a file.
+fn stop_on_signals(api: &Api) -> Result<(), Failure> {
     let api = api.clone();
-    let is_pressed = AtomicBool::new(false);
-    let handler = move || {
-        if is_pressed.swap(true, Ordering::Relaxed) {
-            process::exit(exit::INTERRUPTED.into());
+    let mut first: Option<Instant> = None;
+    let handler = move || match first {
+        None => {
+            first = Some(Instant::now());
+            api.shutdown();
         }
-        api.shutdown();
+        Some(first) if first.elapsed() < BURST => {}
+        Some(_) => process::exit(exit::INTERRUPTED.into()),
     };
-    ctrlc::set_handler(handler).map_err(|reason| Failure::Usage(format!("Ctrl-C: {reason}")))
+    set_handler(handler).map_err(|reason| Failure::Usage(format!("Ctrl-C: {reason}")))
+}
+
+/// Sets the handler. A SIGHUP that is ignored, as under `nohup`, stays so.
+#[cfg(unix)]
+fn set_handler(handler: impl FnMut() + Send + 'static) -> Result<(), ctrlc::Error> {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: to ignore a signal runs no code.
+    let ignore_hangup = || unsafe { signal(Signal::SIGHUP, SigHandler::SigIgn) };
+    let before = ignore_hangup();
+    ctrlc::set_handler(handler)?;
+    if matches!(before, Ok(SigHandler::SigIgn)) {
+        let _ = ignore_hangup();
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn set_handler(handler: impl FnMut() + Send + 'static) -> Result<(), ctrlc::Error> {
+    ctrlc::set_handler(handler)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::args::Cli;
+    use bithuman::CURRENT_BASE_URL;
     use clap::Parser;
 
     #[test]
-    fn the_default_base_url_may_be_named() {
-        for (url, expected) in [
-            (DEFAULT_BASE_URL, true),
-            (bithuman::CURRENT_BASE_URL, false),
+    fn a_base_url_is_the_same_with_a_slash() {
+        for (option, url, expected) in [
+            (DEFAULT_BASE_URL, DEFAULT_BASE_URL, true),
+            (CURRENT_BASE_URL, DEFAULT_BASE_URL, false),
+            (CURRENT_BASE_URL, CURRENT_BASE_URL, true),
+            (" https://API.bithuman.ai/", CURRENT_BASE_URL, true),
+            ("http://api.bithuman.ai", CURRENT_BASE_URL, false),
         ] {
-            let args = ["bithuman-agent", "status", "A1", "--base-url", url];
+            let args = ["bithuman-agent", "status", "A1", "--base-url", option];
             let common = Cli::parse_from(args).common;
-            assert_eq!(is_default_base_url(&common), expected, "{url}");
+            assert_eq!(is_base_url(&common, url), expected, "{option}");
         }
     }
 }

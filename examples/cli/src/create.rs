@@ -1,17 +1,17 @@
 //! `create`: the request, and the call that sends it.
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
-use std::path::{self, Path};
+use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bithuman::GenerateRequest;
 use bithuman::serde_json::{Value, json};
+use bithuman::{Billing, Error, ErrorKind, GenerateRequest, Media};
 
 use crate::args::{Common, Create};
-use crate::client::client;
+use crate::client::{client, has_secret};
 use crate::failure::Failure;
 use crate::progress::{Progress, clean};
 use crate::{exit, files, output};
@@ -21,8 +21,7 @@ const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --v
 pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result<u8, Failure> {
     let mut request = request(create)?;
     if let Some(path) = &create.download {
-        check_target(path, create.receipt.as_deref())
-            .map_err(|reason| Failure::Usage(format!("--download {}: {reason}", path.display())))?;
+        check_download(path, create, common)?;
     }
     let api = client(common, create.receipt.is_none(), progress)?;
     match (&create.key, &create.receipt) {
@@ -41,17 +40,19 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
     }
     if create.no_wait {
         let generation = match &create.receipt {
-            Some(receipt) => api.generate_once(receipt, &request)?,
-            None => api.generate(&request)?,
+            Some(receipt) => api.generate_once(receipt, &request),
+            None => api.generate(&request),
         };
-        return print_id(&generation.agent_id, &json!(generation), common, progress);
+        let generation = generation.map_err(|error| failure(error, common))?;
+        return print_id(&generation.agent_id, &json!(generation), common);
     }
     let wait = create.wait.to_wait();
     let started = Instant::now();
     let agent = match &create.receipt {
-        Some(receipt) => api.ensure_agent(receipt, &request, &wait)?,
-        None => api.generate_and_wait(&request, &wait)?,
+        Some(receipt) => api.ensure_agent(receipt, &request, &wait),
+        None => api.generate_and_wait(&request, &wait),
     };
+    let agent = agent.map_err(|error| failure(error, common))?;
     let mut file = None;
     if let Some(path) = &create.download {
         let mut download = create.wait.to_download(started.elapsed());
@@ -59,55 +60,62 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
             // Its last line is written when the agent is ready: an older file is of another agent.
             download = download.if_missing(!files::is_older(path, receipt));
         }
-        files::note_wait(&files::beside(path, ".part.json"), path, progress);
+        files::note_wait_for_download(path, progress);
         let downloaded = api.download(&agent.agent_id, path, &download);
         file = Some(downloaded.map_err(|error| Failure::File(agent.clone().into(), error))?);
     }
     let json = output::ready(&agent, file.as_ref(), progress);
-    print_id(&agent.agent_id, &json, common, progress)
+    print_id(&agent.agent_id, &json, common)
 }
 
-/// Prints the id of an agent that is paid for, and must not be lost.
-fn print_id(id: &str, json: &Value, common: &Common, progress: &Progress) -> Result<u8, Failure> {
-    match output::write(common, &clean(id), json) {
-        Err(reason) if reason.kind() != io::ErrorKind::BrokenPipe => {
-            return Err(Failure::Unprinted(reason, id.into()));
+/// Prints the id of an agent that is paid for, and must not be lost: on stderr where nobody reads
+/// stdout.
+fn print_id(id: &str, json: &Value, common: &Common) -> Result<u8, Failure> {
+    let id = clean(id);
+    match output::write(common, &id, json) {
+        Ok(()) => Ok(exit::DONE),
+        Err(reason)
+            if reason.kind() == io::ErrorKind::BrokenPipe
+                && writeln!(io::stderr(), "agent: {id}").is_ok() =>
+        {
+            Ok(exit::DONE)
         }
-        Err(_) => progress.error(&format!("agent: {id}")),
-        Ok(()) => {}
+        Err(reason) => Err(Failure::Unprinted(reason, id)),
     }
-    Ok(exit::DONE)
 }
 
-/// Fails where the download would: nobody should pay before that is found. As the download does, it
-/// makes the note beside the part, and removes it again.
-fn check_target(path: &Path, receipt: Option<&Path>) -> io::Result<()> {
-    if receipt.is_some_and(|receipt| path::absolute(receipt).ok() == path::absolute(path).ok()) {
-        return Err(io::Error::other("this is the receipt"));
+/// The error of a call that reads a receipt, which is done before a secret is needed.
+fn failure(error: Error, common: &Common) -> Failure {
+    let is_free = error.billing() == Billing::NotBilled;
+    if is_free && error.kind() == ErrorKind::InvalidInput && !has_secret(common) {
+        return Failure::NoSecret;
     }
-    for suffix in [".part", ".part.json"] {
-        let path = files::beside(path, suffix);
-        if fs::symlink_metadata(&path).is_ok_and(|metadata| !metadata.is_file()) {
-            let what = format!("{} is not a regular file", path.display());
-            return Err(io::Error::other(what));
-        }
+    Failure::Call(error)
+}
+
+/// Refuses a download that cannot be: nobody should pay before that is found.
+fn check_download(path: &Path, create: &Create, common: &Common) -> Result<(), Failure> {
+    let refuse = |reason| Failure::Usage(format!("--download {}: {reason}", path.display()));
+    if matches!(create.model.as_deref(), None | Some("expression-1")) {
+        let reason = "needs --model, and not expression-1: such an agent has no file";
+        return Err(refuse(reason.into()));
     }
-    let path = files::beside(path, ".part.json");
-    let mut options = File::options();
-    options.read(true).write(true);
-    let opened = match options.clone().create_new(true).open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(&path).map(drop),
-        // Another process that has locked the new file uses it.
-        Ok(file) => match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Ok(()),
-            _ => fs::remove_file(&path),
-        },
-        Err(error) => Err(error),
-    };
-    opened.map_err(|reason| {
-        let path = path.display();
-        io::Error::other(format!("{path} cannot be written: {reason}"))
-    })
+    let prompt = create.prompt.as_deref();
+    let used = [
+        ("--receipt", create.receipt.as_deref()),
+        ("--image", create.image.as_deref().map(Path::new)),
+        ("--audio", create.audio.as_deref().map(Path::new)),
+        ("--video", create.video.as_deref().map(Path::new)),
+        (
+            "--prompt",
+            prompt
+                .and_then(|text| text.strip_prefix('@'))
+                .map(Path::new),
+        ),
+        ("--secret-file", common.secret_file.as_deref()),
+    ];
+    files::check_unused(path, &used).map_err(refuse)?;
+    files::check_writable(path).map_err(refuse)
 }
 
 fn request(create: &Create) -> Result<GenerateRequest, Failure> {
@@ -121,13 +129,13 @@ fn request(create: &Create) -> Result<GenerateRequest, Failure> {
         request = request.prompt(prompt(text)?);
     }
     if let Some(image) = &create.image {
-        request = request.image(image.clone());
+        request = request.image(to_media(image));
     }
     if let Some(audio) = &create.audio {
-        request = request.audio(audio.clone());
+        request = request.audio(to_media(audio));
     }
     if let Some(video) = &create.video {
-        request = request.video(video.clone());
+        request = request.video(to_media(video));
     }
     if let Some(model) = &create.model {
         request = request.model(model);
@@ -146,6 +154,13 @@ fn request(create: &Create) -> Result<GenerateRequest, Failure> {
         request = request.field(name, value.clone());
     }
     Ok(request)
+}
+
+fn to_media(text: &str) -> Media {
+    match text.contains("://") {
+        true => Media::url(text),
+        false => Media::file(text),
+    }
 }
 
 /// Refuses a field that has an option.
@@ -176,7 +191,8 @@ fn prompt(text: &str) -> Result<String, Failure> {
     Ok(prompt.trim_end_matches(['\r', '\n']).into())
 }
 
-fn new_key() -> String {
+/// Returns a name that nothing else has.
+pub fn new_key() -> String {
     let random = || RandomState::new().build_hasher().finish();
     format!("bithuman-agent-{:016x}{:016x}", random(), random())
 }

@@ -20,11 +20,12 @@ Exit codes:
   3    perhaps billed: look at your account before you pay again
   66   no such agent
   69   the service cannot be reached or failed, and nothing is billed
-  75   still running or not finished: the last line says how to resume, which costs nothing
+  75   still running, or the agent is there but not what was asked for: the line says how to go on,
+       which costs nothing
   77   no secret, or the service refuses the secret, the plan or for want of credits
-  130  Ctrl-C (but 3 while the request that creates an agent is on its way); a second Ctrl-C ends
-       the program at once, whatever it is doing
-An agent whose id create printed is paid for: after a failure only its file is missing.
+  130  Ctrl-C, SIGTERM or SIGHUP (but 3 while a request that may be billed is on its way); a second
+       one ends the program at once, whatever it is doing
+Once create has an agent that is billed, it ends with 0, 75 or 130, or with 1 if that is refunded.
 
 JSON of a failure:
   exit_code, kind, error     always; kind is Usage, NoSecret, Interrupted, Stdout or an ErrorKind of
@@ -32,7 +33,7 @@ JSON of a failure:
   billing                    of create and call: NotBilled, Refunded, Billed or Unknown
   agent_id, idempotency_key  where known
   http_status, code, agent   where the service said it; agent is its last status
-  look, retry, resume        the commands that stderr names
+  look, retry, resume        what to do, as on stderr: a command, or the same one again
 status prints the agent, and adds the first three where that failed or was deleted.";
 
 /// Returns the exit code of an error. `creates` is whether the command creates an agent.
@@ -45,13 +46,13 @@ pub fn code(kind: ErrorKind, billing: Billing, creates: bool) -> u8 {
         // Of an agent that the service does not know, nobody knows whether it was billed.
         (NotFound, Billing::Unknown) if !creates => NO_AGENT,
         (_, Billing::Unknown) => PERHAPS_BILLED,
-        (GenerationFailed, _) => FAILED,
         (ShutDown, _) => INTERRUPTED,
-        // It names no agent: what the service does not know is the URL.
-        (NotFound, Billing::NotBilled) if creates => FAILED,
-        (NotFound, _) => NO_AGENT,
         // Whatever it is, to create another agent is the wrong thing to do.
         (_, Billing::Billed) if creates => UNFINISHED,
+        (GenerationFailed, _) => FAILED,
+        // It names no agent: what the service does not know is the URL.
+        (NotFound, _) if creates => FAILED,
+        (NotFound, _) => NO_AGENT,
         (WaitTimedOut, _) if creates => UNAVAILABLE,
         (WaitTimedOut, _) => UNFINISHED,
         (Unauthorized | PlanLimit | InsufficientBalance, _) => ACCOUNT,
@@ -77,7 +78,7 @@ mod tests {
             (Unauthorized, [77, 75, 3]),
             (PlanLimit, [77, 75, 3]),
             (InsufficientBalance, [77, 75, 3]),
-            (NotFound, [1, 66, 3]),
+            (NotFound, [1, 75, 3]),
             (Rejected, [1, 75, 3]),
             (RateLimited, [69, 75, 3]),
             (Service, [69, 75, 3]),
@@ -87,6 +88,7 @@ mod tests {
             (UnexpectedResponse, [69, 75, 3]),
             (WaitTimedOut, [69, 75, 3]),
             (ShutDown, [130, 130, 3]),
+            (GenerationFailed, [1, 75, 3]),
         ] {
             let all = [NotBilled, Billed, Unknown].map(|billing| code(kind, billing, true));
             assert_eq!(all, codes, "{kind:?}");

@@ -1,18 +1,19 @@
 //! Why a command ends without a result: what is said of it, and what can be done.
 
+use std::env;
 use std::io::{self, Write};
 
 use bithuman::serde_json::{Value, json};
-use bithuman::{Agent, Billing, Error, ErrorKind};
+use bithuman::{Agent, Billing, CURRENT_BASE_URL, DEFAULT_BASE_URL, Error, ErrorKind};
 use indicatif::BinaryBytes;
 
 use crate::args::{Cli, Command};
-use crate::client::is_default_base_url;
+use crate::client::is_base_url;
 use crate::exit;
 use crate::output;
 use crate::progress::{Progress, clean};
-use crate::steps::next_steps;
-use crate::wording::{NO_SECRET, in_words, line_of};
+use crate::steps::{next_steps, quoted};
+use crate::wording::{NO_SECRET, line_of};
 
 /// Why a command ends without a result.
 pub enum Failure {
@@ -32,11 +33,7 @@ pub enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        // A receipt is read before a secret is needed, and may have more to say.
-        match in_words(&error.to_string()) == NO_SECRET {
-            true => Failure::NoSecret,
-            false => Failure::Call(error),
-        }
+        Failure::Call(error)
     }
 }
 
@@ -58,8 +55,7 @@ impl Failure {
                 let creates = matches!(command, Command::Create(_));
                 exit::code(error.kind(), error.billing(), creates)
             }
-            // As of `download`: the agent is there.
-            Failure::File(_, error) => exit::code(error.kind(), error.billing(), false),
+            Failure::File(_, error) => exit::code(error.kind(), Billing::Billed, true),
             Failure::Unprinted(..) => exit::UNFINISHED,
         }
     }
@@ -116,8 +112,8 @@ pub fn report(cli: &Cli, failure: &Failure, progress: &Progress) -> u8 {
     let code = failure.code(&cli.command);
     let steps = next_steps(cli, failure, code);
     let mut line = failure.line();
-    if failure.misses_endpoint(&cli.command) {
-        line += missing_endpoint_advice(is_default_base_url(&cli.common));
+    if failure.misses_endpoint(&cli.command) && is_base_url(&cli.common, DEFAULT_BASE_URL) {
+        line += &format!("; the current API has more endpoints: --base-url {CURRENT_BASE_URL}");
     }
     if let Some(error) = failure.error() {
         line += &kept(error, progress.received());
@@ -160,13 +156,6 @@ fn kept(error: &Error, received: u64) -> String {
     }
 }
 
-fn missing_endpoint_advice(is_default_base_url: bool) -> &'static str {
-    match is_default_base_url {
-        true => "; the current API has more endpoints: --base-url https://api.bithuman.ai",
-        false => "",
-    }
-}
-
 /// Whether the path of a `call` is about one agent.
 fn names_agent(path: &str) -> bool {
     let path = path.split('?').next().unwrap_or_default();
@@ -179,7 +168,13 @@ fn names_agent(path: &str) -> bool {
 
 /// Says why the arguments cannot be used, on one line.
 pub fn report_usage(error: &clap::Error, is_json: bool) -> u8 {
-    let line = one_line(&error.render().to_string());
+    let mut line = one_line(&error.render().to_string());
+    // clap does not name it.
+    if error.kind() == clap::error::ErrorKind::InvalidUtf8
+        && let Some(word) = env::args_os().find(|word| word.to_str().is_none())
+    {
+        line = format!("{} is not UTF-8", quoted(word));
+    }
     let _ = writeln!(io::stderr(), "error: {line} (--help shows the usage)");
     if is_json {
         let json = json!({"exit_code": exit::USAGE, "kind": "Usage", "error": line});
@@ -211,14 +206,14 @@ fn add_facts(json: &mut Value, failure: &Failure, command: &Command) {
     let Some(error) = failure.error() else {
         return;
     };
-    let billing = match command {
-        Command::Create(_) | Command::Call { .. } => Some(format!("{:?}", error.billing())),
-        _ => None,
+    let (billing, agent) = match (command, failure) {
+        (_, Failure::File(agent, _)) => (Some(Billing::Billed), Some(&**agent)),
+        (Command::Create(_) | Command::Call { .. }, _) => {
+            (Some(error.billing()), error.last_seen())
+        }
+        _ => (None, error.last_seen()),
     };
-    let agent = match failure {
-        Failure::File(agent, _) => Some(&**agent),
-        _ => error.last_seen(),
-    };
+    let billing = billing.map(|billing| format!("{billing:?}"));
     for (name, fact) in [
         ("billing", json!(billing)),
         ("agent_id", json!(error.agent_id())),
@@ -236,13 +231,6 @@ fn add_facts(json: &mut Value, failure: &Failure, command: &Command) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bithuman::CURRENT_BASE_URL;
-
-    #[test]
-    fn who_misses_an_endpoint_of_the_default_base_url_learns_of_the_other() {
-        assert!(missing_endpoint_advice(true).ends_with(CURRENT_BASE_URL));
-        assert_eq!(missing_endpoint_advice(false), "");
-    }
 
     #[test]
     fn a_path_names_an_agent_below_v1_agent() {

@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bithuman::Agent;
 use clap::Parser;
 use clap::error::ErrorKind;
 
@@ -83,13 +84,22 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
             wait,
         } => {
             let default = PathBuf::from(format!("{id}.imx"));
+            let path = path.as_ref().unwrap_or(&default);
+            let used = [("--secret-file", common.secret_file.as_deref())];
+            files::check_unused(path, &used)
+                .map_err(|reason| Failure::Usage(format!("{}: {reason}", path.display())))?;
             let mut download = wait.to_download(Duration::ZERO).if_missing(*if_missing);
             if let Some(model) = model {
                 download = download.model(model);
             }
             let api = client(common, true, progress)?;
-            let path = path.as_ref().unwrap_or(&default);
-            files::note_wait(&files::beside(path, ".part.json"), path, progress);
+            // The library waits for a file, and not for an end that leaves none.
+            let is_there = *if_missing && path.is_file();
+            let is_over = |agent: Agent| agent.is_finished() && !agent.is_ready();
+            if !is_there && api.status(id).is_ok_and(is_over) {
+                api.wait(id, &wait.to_wait())?;
+            }
+            files::note_wait_for_download(path, progress);
             let file = api.download(id, path, &download)?;
             progress.end();
             let shown = clean(&file.path.to_string_lossy());

@@ -1,7 +1,7 @@
 //! The mock server of the library's tests, as a process of its own.
 
 #[path = "../../../tests/mock_server/mod.rs"]
-mod mock_server;
+pub mod mock_server;
 
 use std::io::{self, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -14,9 +14,8 @@ const STARTS: [(&str, &str); 6] = [
     ("config: ", ""),
 ];
 
-/// What names a function of the library, and what a command says instead. What another row contains
-/// comes after that.
-const PHRASES: [(&str, &str); 15] = [
+/// What names something of the library, and what a command says instead.
+const PHRASES: [(&str, &str); 8] = [
     (
         "no API secret: set BITHUMAN_API_SECRET or ApiBuilder::secret",
         NO_SECRET,
@@ -33,14 +32,24 @@ const PHRASES: [(&str, &str); 15] = [
         "or call generate and keep its key yourself",
         "or use --key instead of --receipt",
     ),
-    ("call wait with this agent", "wait for this agent"),
-    ("call wait again", "wait again"),
-    ("billed: call wait", "billed: wait for it"),
-    ("call download again", "download again"),
-    ("call ensure_agent again", "run the same command again"),
-    ("call generate_once again", "run the same command again"),
     ("the same call again", "the same command again"),
-    ("call again", "run the same command again"),
+];
+
+/// The functions that the library advises to call again.
+const CALLS: [&str; 4] = ["wait", "download", "ensure_agent", "generate_once"];
+
+/// Advice that is left out: a line below says what to do.
+const ADVICE: [&str; 10] = [
+    ", or call again",
+    ", then call again, which is free",
+    ", then call again",
+    ", call again",
+    ": call again, which is free",
+    "; call again: the same key is billed once",
+    "; call again later",
+    "; call again",
+    ": call wait",
+    "; call wait with this agent",
 ];
 
 /// Returns a line of the library's, in the words of this program.
@@ -55,31 +64,36 @@ pub fn in_words(line: &str) -> String {
     for (phrase, instead) in PHRASES {
         line = line.replace(phrase, instead);
     }
+    for call in CALLS {
+        line = line.replace(&format!("call {call} again"), "call again");
+    }
+    // It is said nowhere else when, or why.
+    for more in [" to ", " with ", " when "] {
+        let instead = format!("run the same command again{more}");
+        line = line.replace(&format!("call again{more}"), &instead);
+    }
+    line = line.replace("and call again", "and run the same command again");
+    for advice in ADVICE {
+        line = line.replace(advice, "");
+    }
     line
 }
 
 /// The library's line about an error, in the words of a shell.
 pub fn line_of(error: &Error) -> String {
     let mut line = in_words(&error.to_string());
-    if let Some(key) = error.idempotency_key() {
-        // The commands below the line say the same.
-        for advice in key_advice(key) {
-            line = line.replace(&advice, "");
-        }
+    // The lines below say the same.
+    let key = error.idempotency_key().unwrap_or_default();
+    for advice in [
+        format!("; retry with idempotency key {key}, which is billed once"),
+        format!("; check your account before retrying (idempotency key {key})"),
+    ] {
+        line = line.replace(&advice, "");
     }
     match error.kind() {
         ErrorKind::ShutDown => line.replacen(": shut down", ": interrupted", 1),
         _ => line,
     }
-}
-
-/// What the library advises where only the key says which request may have been accepted: the first
-/// where the service honors keys.
-pub fn key_advice(key: &str) -> [String; 2] {
-    [
-        format!("; retry with idempotency key {key}, which is billed once"),
-        format!("; check your account before retrying (idempotency key {key})"),
-    ]
 }
 
 #[cfg(test)]
@@ -106,8 +120,7 @@ mod tests {
             (
                 "ensure_agent: the agent was accepted and billed: call ensure_agent again, which \
                  is free",
-                "create: the agent was accepted and billed: run the same command again, which is \
-                 free",
+                "create: the agent was accepted and billed",
             ),
             (
                 "generate: image: a media URL begins with http:// or https://; use Media::file for \

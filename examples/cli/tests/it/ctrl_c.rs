@@ -1,4 +1,4 @@
-//! Ctrl-C in each phase of a command.
+//! Ctrl-C in each phase of a command, and the other signals that end it.
 
 use std::fs::{self, File};
 use std::io::{Write, pipe};
@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
-use crate::harness::{ID, Server, TempDir, TempFile, ms, replies, secs, stalls, status};
+use crate::harness::{ID, Server, TempDir, TempFile, accepted, ms, replies, secs, stalls};
+use crate::harness::{status, unless_it_hangs};
 use crate::mock_server::{ApiVersion::Current, MockServer, Settings, StorageSettings};
 use crate::{Ended, until, with_mock, with_url};
 
@@ -18,9 +19,24 @@ fn start(mut command: Command) -> Child {
 }
 
 fn press_ctrl_c(child: &Child) {
-    let mut kill = Command::new("kill");
-    kill.args(["-INT", &child.id().to_string()]);
-    assert!(kill.status().unwrap().success());
+    send(&["INT"], child);
+}
+
+/// Sends the signals as fast as a shell can.
+fn send(signals: &[&str], child: &Child) {
+    let id = child.id();
+    let kills: Vec<_> = signals
+        .iter()
+        .map(|signal| format!("kill -s {signal} {id}"))
+        .collect();
+    let mut shell = Command::new("sh");
+    assert!(
+        shell
+            .args(["-c", &kills.join("; ")])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 fn stop(child: Child) -> Ended {
@@ -42,22 +58,18 @@ fn while_the_request_is_on_its_way_it_is_perhaps_billed() {
         });
         let ended = stop(child);
         assert_eq!(ended.code, Some(3), "{ended:?}");
-        // The key is printed before the request, and again only in the command.
+        // The key is printed before the request, and not again.
         let key = &*server.keys()[0];
         assert_eq!(ended.lines("idempotency key: "), [key], "{ended:?}");
         let line = "create: interrupted; the request may have been billed";
         assert_eq!(ended.lines("error: "), [line]);
         let look = "bithuman-agent call GET '/v1/agents?limit=5'";
-        let retry = format!("the same command with --key {key}");
         assert_eq!(ended.lines("to look: "), [look]);
-        assert_eq!(ended.lines("to retry: "), [&*retry]);
+        assert_eq!(ended.lines("to retry: "), [""; 0]);
         if !json.is_empty() {
             let object = ended.failure();
             assert_eq!(object["kind"], "Interrupted");
-            assert_eq!(
-                (&object["look"], &object["retry"]),
-                (&look.into(), &retry.into())
-            );
+            assert_eq!(object["look"], look);
             assert_eq!(object["idempotency_key"], key);
         }
     }
@@ -83,6 +95,22 @@ fn while_it_waits_the_agent_is_kept_and_the_line_says_how_to_resume() {
         "{}",
         read()
     );
+}
+
+/// `timeout` sends two, one right after the other.
+#[test]
+fn other_signals_that_end_it_lose_no_agent() {
+    for signals in [["TERM", "HUP"], ["HUP", "TERM"]] {
+        let server = Server::new(replies([accepted().close(), status("generating").close()]));
+        let child = start(with_url("create --prompt x -q --key key-1", &server.url));
+        until(|| server.requests().len() == 2);
+        send(&signals, &child);
+        let ended = Ended::new(child.wait_with_output().unwrap());
+        assert_eq!(ended.code, Some(130), "{ended:?}");
+        assert_eq!(ended.lines("idempotency key: "), ["key-1"]);
+        let resume = format!("bithuman-agent wait {ID}");
+        assert_eq!(ended.lines("to resume: "), [resume]);
+    }
 }
 
 #[test]
@@ -150,14 +178,40 @@ fn while_it_downloads_what_came_is_kept() {
     }
 }
 
-/// Whether the program has set its handler.
+/// The signals that the program handles, as bits.
 #[cfg(target_os = "linux")]
-fn catches_ctrl_c(child: &Child) -> bool {
+fn caught(child: &Child) -> u64 {
     let path = format!("/proc/{}/status", child.id());
     let status = fs::read_to_string(path).unwrap();
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
-    caught & 2 != 0
+    u64::from_str_radix(caught.unwrap().trim(), 16).unwrap()
+}
+
+/// Whether the program has set its handler.
+#[cfg(target_os = "linux")]
+fn catches_ctrl_c(child: &Child) -> bool {
+    caught(child) & 2 != 0
+}
+
+/// The terminal may close, then.
+#[cfg(target_os = "linux")]
+#[test]
+fn under_nohup_it_goes_on() {
+    let server = Server::new([stalls()]);
+    let command = with_url("status A1", &server.url);
+    let mut nohup = Command::new("nohup");
+    nohup.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nohup.env(name, value),
+            None => nohup.env_remove(name),
+        };
+    }
+    let child = start(nohup);
+    until(|| server.requests().len() == 1);
+    // SIGHUP is 1 and SIGTERM is 15.
+    assert_eq!(caught(&child) & (1 | 1 << 14), 1 << 14);
+    assert_eq!(stop(child).code, Some(130));
 }
 
 /// Another process may be sending its request.
@@ -201,5 +255,6 @@ fn a_second_one_ends_at_once() {
     thread::sleep(ms(200));
     assert_eq!(child.try_wait().unwrap(), None);
     press_ctrl_c(&child);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let ended = unless_it_hangs(move || child.wait().unwrap());
+    assert_eq!(ended.code(), Some(130));
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::harness::{ID, Server, TempDir, agent, gateway, ms, replies, secs, service_error};
-use crate::harness::{Reply, accepted, act, status};
+use crate::harness::{Reply, SECRET, accepted, act, status};
 use crate::mock_server::{ApiVersion::Current, MockServer, Settings};
 use crate::{Ended, program, run, run_in, with_mock, with_url};
 use bithuman::serde_json::json;
@@ -50,6 +50,12 @@ fn the_exit_code_says_what_to_do_next_and_the_json_says_the_same() {
             "Billed",
             CREATE,
             vec![accepted(), service_error(401, "UNAUTHORIZED")],
+        ),
+        (
+            75,
+            "Billed",
+            CREATE,
+            vec![accepted(), plain(410, "X")[0].clone()],
         ),
         (
             3,
@@ -155,21 +161,17 @@ fn what_may_be_billed_is_named_once_and_the_commands_say_what_to_do() {
     let list = "bithuman-agent call GET '/v1/agents?limit=5'".to_owned();
     let status = format!("bithuman-agent status {ID}");
     let wait = format!("bithuman-agent wait {ID}");
-    let retry = "the same command with --key key-1".to_owned();
+    let again = "the same command again".to_owned();
     let silent = Reply::json(200, json!({"ok": 1}));
-    for (receipt, script, key_line, steps) in [
-        (
-            false,
-            vec![gateway(502)],
-            false,
-            vec![("look", &list), ("retry", &retry)],
-        ),
+    for (receipt, script, steps) in [
+        (false, vec![gateway(502)], vec![("look", &list)]),
         // The service would repeat its response.
-        (false, vec![silent], true, vec![("look", &list)]),
-        (false, vec![named], true, vec![("look", &status)]),
-        (false, no_longer, true, vec![("resume", &wait)]),
+        (false, vec![silent], vec![("look", &list)]),
+        (false, vec![named], vec![("look", &status)]),
+        (false, no_longer.clone(), vec![("resume", &wait)]),
         // The line says how to complete the receipt.
-        (true, vec![gateway(502)], true, vec![("look", &list)]),
+        (true, vec![gateway(502)], vec![("look", &list)]),
+        (true, no_longer, vec![("resume", &again)]),
     ] {
         for options in ["", "--quiet", "--quiet --json"] {
             let folder = TempDir::new();
@@ -179,12 +181,16 @@ fn what_may_be_billed_is_named_once_and_the_commands_say_what_to_do() {
             // The commands name the options that they need.
             let args = format!("{CREATE} {receipt} --key key-1 {options}");
             let mut command = with_url(&args, "unused");
-            let ended = run_in(&folder, command.args(["--base-url", &server.url]));
-            let url = format!(" --base-url {}", server.url);
+            fs::write(folder.path("s"), SECRET).unwrap();
+            command.args(["--base-url", &server.url, "--secret-file", "s"]);
+            let ended = run_in(&folder, command);
+            let needed = format!(" --base-url {} --secret-file s", server.url);
             for step in ["look", "retry", "resume"] {
                 let found = steps.iter().find(|(name, _)| *name == step);
-                let url = if step == "retry" { "" } else { &url };
-                let expected = found.map(|(_, command)| format!("{command}{url}"));
+                let expected = found.map(|(_, command)| match *command == &again {
+                    true => again.clone(),
+                    false => format!("{command}{needed}"),
+                });
                 let line = format!("to {step}: ");
                 assert_eq!(
                     ended.lines(&line),
@@ -197,16 +203,12 @@ fn what_may_be_billed_is_named_once_and_the_commands_say_what_to_do() {
                 }
             }
             // Before the request, or else with the error.
-            let key_line = key_line || options.is_empty();
-            let key = ended.lines("idempotency key: ");
-            assert_eq!(
-                key,
-                Vec::from_iter(key_line.then_some("key-1")),
-                "{ended:?}"
-            );
+            assert_eq!(ended.lines("idempotency key: "), ["key-1"], "{ended:?}");
+            let line = ended.lines("error: ")[0];
+            assert!(!line.contains("retry") || line.ends_with("this agent before retrying"));
             assert!(
-                !ended.lines("error: ")[0].contains("retry with"),
-                "{ended:?}"
+                !line.contains("call ") && !line.contains(" again"),
+                "{line}"
             );
         }
     }
@@ -342,10 +344,8 @@ fn with_a_receipt_the_same_command_pays_once() {
         assert_eq!(create("--no-wait").stdout, "A01XMB7113\n");
         let ended = create("--timeout 0.1");
         assert_eq!(ended.code, Some(75), "{ended:?}");
-        assert_eq!(
-            ended.lines("to resume: "),
-            ["bithuman-agent wait A01XMB7113"]
-        );
+        assert_eq!(ended.lines("to resume: "), ["the same command again"]);
+        assert!(!ended.lines("error: ")[0].contains("again"), "{ended:?}");
     }
     assert_eq!(service.billed(), 1);
     // For another request.

@@ -120,9 +120,10 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
         ("download A1 folder", "not a regular file"),
         ("download A1 absent/a.imx", "its folder does not exist"),
         ("create --prompt x --download folder", "not a regular file"),
+        ("create --prompt x --download a", "needs --model, and not"),
         (
-            "create --prompt x --receipt a --download ./a",
-            "--download ./a: this is the receipt",
+            "create --prompt x --download a --model expression-1",
+            "--download a: needs --model, and not expression-1",
         ),
         ("create --prompt x --download a/", "not the path of a file"),
         (
@@ -260,7 +261,7 @@ fn a_download_that_cannot_be_written_is_found_before_anything_is_sent() {
         paths.extend(["/proc/a.imx", "/dev/full"]);
     }
     for path in paths {
-        let args = format!("create --prompt x --download {path} --json");
+        let args = format!("create --prompt x --model m --download {path} --json");
         let ended = run_in(&folder, with_url(&args, &server.url));
         assert_eq!(ended.code, Some(2), "{ended:?}");
         assert!(ended.failure()["error"].as_str().unwrap().contains(path));
@@ -272,13 +273,99 @@ fn a_download_that_cannot_be_written_is_found_before_anything_is_sent() {
     assert_eq!(folder.names(), ["a.part", "b.part.json"]);
 }
 
+/// The download would replace it, or take it for its part.
+#[cfg(unix)]
+#[test]
+fn a_download_is_never_a_file_that_the_command_uses() {
+    use std::os::unix::fs::symlink;
+    let server = Server::new(replies([accepted().close()]));
+    let folder = TempDir::new();
+    fs::create_dir(folder.path("d")).unwrap();
+    for file in ["p.jpg", "p.txt", "s", "q.part"] {
+        fs::write(folder.path(file), SECRET).unwrap();
+    }
+    for (link, target) in [
+        ("to-r", "r"),
+        ("to-p", "d/../p.jpg"),
+        ("to-d", "d"),
+        ("to-s", "to-s2"),
+        ("to-s2", "s"),
+        ("astray", "nodir/x"),
+        ("round", "round"),
+    ] {
+        symlink(target, folder.path(link)).unwrap();
+    }
+    for (args, says) in [
+        ("--receipt r --download ./r", "r is the file of --receipt"),
+        ("--receipt r --download d/../r", "is the file of --receipt"),
+        (
+            "--receipt r --download to-d/../r",
+            "is the file of --receipt",
+        ),
+        ("--receipt r --download to-r", "r is the file of --receipt"),
+        ("--receipt to-r --download r", "r is the file of --receipt"),
+        ("--receipt z.part --download z", "z.part is the file of "),
+        ("--receipt r.part --download to-r", "r.part is the file of "),
+        (
+            "--receipt z.part.json --download z",
+            "z.part.json is the file ",
+        ),
+        ("--image p.jpg --download p.jpg", "is the file of --image"),
+        ("--audio to-p --download p.jpg", "is the file of --audio"),
+        ("--video q.part --download q", "is the file of --video"),
+        (
+            "--prompt @p.txt --download p.txt",
+            "is the file of --prompt",
+        ),
+        (
+            "--secret-file s --download to-s",
+            "is the file of --secret-file",
+        ),
+        ("--download astray", "its folder does not exist"),
+        ("--download round", "symbolic links"),
+    ] {
+        let prompt = if args.contains("--prompt") {
+            ""
+        } else {
+            "--prompt x"
+        };
+        let args = format!("create {prompt} --model m {args} --json");
+        let ended = run_in(&folder, with_url(&args, &server.url));
+        assert_eq!(ended.code, Some(2), "{args}: {ended:?}");
+        let failure = ended.failure();
+        assert!(
+            failure["error"].as_str().unwrap().contains(says),
+            "{args}: {failure}"
+        );
+    }
+    let args = "download A1 to-s --secret-file s";
+    let ended = run_in(&folder, with_url(args, &server.url));
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert_eq!(server.connections(), 0);
+    assert!(!folder.path("r").exists());
+}
+
+/// Through a link too.
+#[cfg(unix)]
+#[test]
+fn the_check_leaves_what_another_process_uses() {
+    let server = Server::new(replies([service_error(401, "UNAUTHORIZED").close()]));
+    let folder = TempDir::new();
+    std::os::unix::fs::symlink("a", folder.path("link")).unwrap();
+    let note = fs::File::create(folder.path("a.part.json")).unwrap();
+    note.lock().unwrap();
+    let args = "create --prompt x --model m --download link";
+    run_in(&folder, with_url(args, &server.url));
+    assert_eq!(folder.names(), ["a.part.json", "link"]);
+}
+
 #[test]
 fn what_an_earlier_download_left_is_not_touched_by_the_check() {
     let folder = TempDir::new();
     fs::write(folder.path("a.part.json"), "{}").unwrap();
     let server = Server::new(replies([service_error(401, "UNAUTHORIZED").close()]));
     for path in ["a", "b"] {
-        let args = format!("create --prompt x --download {path}");
+        let args = format!("create --prompt x --model m --download {path}");
         run_in(&folder, with_url(&args, &server.url));
     }
     assert_eq!(folder.names(), ["a.part.json"]);
@@ -290,7 +377,12 @@ fn what_an_earlier_download_left_is_not_touched_by_the_check() {
 fn a_secret_file_is_used_and_one_that_others_can_read_is_warned_of() {
     use std::os::unix::fs::PermissionsExt;
     let file = TempFile::new(format!("{SECRET}\n"));
-    for (mode, args, is_warned) in [(0o600, "", false), (0o644, "", true), (0o644, "-q", false)] {
+    for (mode, args, is_warned) in [
+        (0o600, "", false),
+        (0o640, "", true),
+        (0o604, "", true),
+        (0o644, "-q", false),
+    ] {
         fs::set_permissions(&file.0, fs::Permissions::from_mode(mode)).unwrap();
         let server = Server::new(replies([accepted().close()]));
         let mut command = with_url(&format!("create --prompt x --no-wait {args}"), &server.url);
