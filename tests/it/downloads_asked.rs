@@ -485,8 +485,8 @@ fn a_path_that_is_no_place_for_a_file_is_refused_before_anything_is_asked() {
     for (path, says) in [
         (&*dir, "is a folder"),
         (&*missing, "does not exist; create the folder"),
-        (Path::new(&ends), "the path ends in a separator"),
-        (Path::new(""), "the path is empty"),
+        (Path::new(&ends), "ends in a separator"),
+        (Path::new(""), "has an empty path"),
     ] {
         let error = download(path);
         assert_eq!(

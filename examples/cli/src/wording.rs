@@ -98,9 +98,9 @@ mod tests {
                 "BITHUMAN_API_BASE is not UTF-8",
             ),
             (
-                "ensure_agent: receipt r: cannot be locked: there are no locks here; use a path on \
+                "ensure_agent: the receipt r cannot be locked: there are no locks here; use a path on \
                  a local disk, or call generate and keep its key yourself",
-                "create: receipt r: cannot be locked: there are no locks here; use a path on a \
+                "create: the receipt r cannot be locked: there are no locks here; use a path on a \
                  local disk, or use --key instead of --receipt",
             ),
             (
