@@ -180,10 +180,14 @@ fn names_agent(path: &str) -> bool {
 /// Says why the arguments cannot be used, on one line.
 pub fn report_usage(error: &clap::Error, is_json: bool) -> u8 {
     let line = one_line(&error.render().to_string());
-    let _ = writeln!(io::stderr(), "error: {line} (--help shows the usage)");
+    let _ = writeln!(
+        io::stderr(),
+        "error: {} (--help shows the usage)",
+        clean(&line)
+    );
     if is_json {
-        let json = json!({"exit_code": exit::USAGE, "kind": "Usage", "error": line});
-        let _ = writeln!(io::stdout(), "{json}");
+        let json = json!({"exit_code": exit::USAGE, "kind": "Usage", "error": line}).to_string();
+        let _ = writeln!(io::stdout(), "{}", output::clean_json(&json));
     }
     exit::USAGE
 }

@@ -99,7 +99,8 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
         Command::Call { method, path, body } => {
             let api = client(common, true, progress)?;
             let response = api.call(*method, path, body.as_ref())?;
-            output::print(common, &format!("{response:#}"), &response)?;
+            let text = output::clean_json(&format!("{response:#}"));
+            output::print(common, &text, &response)?;
             Ok(exit::DONE)
         }
         Command::Mock(mock) => mock::run(mock, common),

@@ -2,12 +2,13 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bithuman::serde_json::{Map, Value, json};
 use bithuman::{Agent, Event, Status};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use regex::{Captures, Regex};
 
 use crate::wording::in_words;
 
@@ -262,16 +263,17 @@ pub fn describe(agent: &Agent) -> String {
     clean(&line)
 }
 
-/// Returns the text without what could play tricks on a terminal.
+/// A character that could play tricks on a terminal: a control, one that changes the direction of
+/// text, or one that nobody sees.
+pub static HIDDEN: LazyLock<Regex> = LazyLock::new(|| {
+    let classes = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]";
+    Regex::new(classes).expect("classes of Unicode")
+});
+
+/// Returns the text with such characters as Rust writes them.
 pub fn clean(text: &str) -> String {
-    let mut clean = String::new();
-    for c in text.chars() {
-        match c.is_control() {
-            true => clean.extend(c.escape_default()),
-            false => clean.push(c),
-        }
-    }
-    clean
+    let escape = |found: &Captures| found[0].escape_default().to_string();
+    HIDDEN.replace_all(text, escape).into_owned()
 }
 
 #[cfg(test)]

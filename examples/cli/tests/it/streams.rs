@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, pipe};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use bithuman::serde_json::json;
+use bithuman::serde_json::{self, Value, json};
 
 use crate::harness::{ID, Server, TempDir, TempFile, accepted, agent, ms, replies};
 use crate::harness::{service_error, stalls};
@@ -201,10 +201,33 @@ fn the_key_is_printed_before_the_service_responds() {
 
 #[test]
 fn what_a_service_says_cannot_play_tricks_on_a_terminal() {
-    let status = agent(json!({"status": "\u{1b}[2Jboo", "current_step": "a\nb"}));
-    let server = Server::new(replies([status.close()]));
-    let ended = run(with_url(&format!("status {ID}"), &server.url));
-    assert_eq!(ended.stdout, "\\u{1b}[2Jboo, a\\nb\n");
+    // Controls, others that change what is seen, and what is only another script's.
+    let step = "a\nb\u{9b}c\u{202e}d\u{e0001}e\u{915}\u{94d}\u{e9}";
+    let status = agent(json!({"status": "\u{1b}[2Jboo", "current_step": step}));
+    let text = "\\u{1b}[2Jboo, a\\nb\\u{9b}c\\u{202e}d\\u{e0001}e\u{915}\u{94d}\u{e9}\n";
+    let json = r"a\nb\u009bc\u202ed\udb40\udc01e".to_owned() + "\u{915}\u{94d}\u{e9}\"";
+    let path = format!("/v1/agent/{ID}");
+    for (args, expected) in [
+        (format!("status {ID}"), text),
+        (format!("status {ID} --json"), &json),
+        (format!("call GET {path}"), &json),
+        (format!("call GET {path} --json"), &json),
+    ] {
+        let server = Server::new(replies([status.clone().close()]));
+        let ended = run(with_url(&args, &server.url));
+        assert!(ended.stdout.contains(expected), "{args}: {ended:?}");
+        let json = ended
+            .stdout
+            .starts_with('{')
+            .then(|| serde_json::from_str(&ended.stdout));
+        let Some(json) = json.map(Result::<Value, _>::unwrap) else {
+            continue;
+        };
+        let agent = json.get("data").unwrap_or(&json);
+        assert_eq!(agent["current_step"], step, "{args}");
+    }
+    let ended = run(with_url("status a\u{202e}b --quiett --json", "unused"));
+    assert!(!format!("{}{}", ended.stdout, ended.stderr).contains('\u{202e}'));
 }
 
 #[test]
