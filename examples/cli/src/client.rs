@@ -22,9 +22,13 @@ pub fn client(
 ) -> Result<Api, Failure> {
     let mut builder = Api::builder();
     if let Some(path) = &common.secret_file {
-        builder = builder.secret(read_secret(path, progress)?);
+        let secret = read_secret(path, progress)?;
+        progress.mask(&secret);
+        builder = builder.secret(secret);
     } else if needs_secret && is_blank("BITHUMAN_API_SECRET") {
         return Err(Failure::NoSecret);
+    } else {
+        progress.mask(&env::var("BITHUMAN_API_SECRET").unwrap_or_default());
     }
     if let Some(url) = &common.base_url {
         builder = builder.base_url(url);

@@ -25,6 +25,13 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
             .map_err(|reason| Failure::Usage(format!("--download {}: {reason}", path.display())))?;
     }
     let api = client(common, create.receipt.is_none(), progress)?;
+    if create
+        .key
+        .as_ref()
+        .is_some_and(|key| progress.is_secret(key))
+    {
+        return Err(Failure::Usage("--key: this is the API secret".into()));
+    }
     match (&create.key, &create.receipt) {
         (None, Some(receipt)) => {
             let receipt = receipt.display();

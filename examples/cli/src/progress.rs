@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bithuman::serde_json::{Map, Value, json};
@@ -14,6 +14,9 @@ use crate::wording::in_words;
 
 /// An upload below this is over before it could be seen.
 const SMALLEST_UPLOAD: u64 = 64 * 1024;
+
+/// A shorter secret may be part of any word, and is not masked.
+const SHORTEST_MASKED: usize = 8;
 
 /// How long nothing may be said without a terminal, where the same is said again.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -39,6 +42,7 @@ enum Mode {
 /// What is shown of a command's progress.
 pub struct Progress {
     mode: Mode,
+    secret: OnceLock<String>,
     shown: Mutex<Shown>,
 }
 
@@ -70,7 +74,30 @@ impl Progress {
             at: Instant::now(),
             received: 0,
         });
-        Progress { mode, shown }
+        Progress {
+            mode,
+            secret: OnceLock::new(),
+            shown,
+        }
+    }
+
+    /// Masks the API secret from now on: a service may repeat it in a warning or a URL.
+    pub fn mask(&self, secret: &str) {
+        let _ = self.secret.set(secret.trim().to_owned());
+    }
+
+    pub fn is_secret(&self, text: &str) -> bool {
+        self.secret.get().is_some_and(|secret| secret == text)
+    }
+
+    /// Returns the text as people may see it.
+    fn safe(&self, text: &str) -> String {
+        match self.secret.get() {
+            Some(secret) if secret.len() >= SHORTEST_MASKED => {
+                clean(&text.replace(secret, "[secret]"))
+            }
+            _ => clean(text),
+        }
     }
 
     /// Keeps a line to print right before the body of a request goes out: whatever is found before
@@ -89,7 +116,7 @@ impl Progress {
     /// Prints a line, even if it is quiet. A reader that has gone must not end what is paid.
     pub fn error(&self, line: &str) {
         self.shown().bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "{}", clean(line));
+            let _ = writeln!(io::stderr(), "{}", self.safe(line));
         });
     }
 
@@ -179,6 +206,7 @@ impl Progress {
 
     /// Shows a message with a bar, or else a line if it is another one.
     fn show(&self, template: &'static str, message: &str, line: &str, done: u64, total: u64) {
+        let (message, line) = (&self.safe(message), &self.safe(line));
         let mut shown = self.shown();
         match self.mode {
             Mode::Quiet => {}
@@ -190,9 +218,9 @@ impl Progress {
                 shown.bar.set_position(done);
                 shown.bar.set_message(message.to_owned());
             }
-            Mode::Lines if line != shown.line || shown.at.elapsed() >= SILENCE => {
+            Mode::Lines if *line != shown.line || shown.at.elapsed() >= SILENCE => {
                 let _ = writeln!(io::stderr(), "{line}");
-                shown.line = line.into();
+                shown.line = line.clone();
                 shown.at = Instant::now();
             }
             Mode::Lines => {}

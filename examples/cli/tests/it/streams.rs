@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bithuman::serde_json::{self, Value, json};
 
-use crate::harness::{ID, Server, TempDir, TempFile, accepted, agent, ms, replies};
+use crate::harness::{ID, Reply, SECRET, Server, TempDir, TempFile, accepted, agent, ms, replies};
 use crate::harness::{service_error, stalls};
 use crate::mock_server::{self, ApiVersion::Current, MockServer, Settings, StorageSettings};
 use crate::{Ended, PROGRAM, program, run, until, with_mock, with_url, without_variables};
@@ -70,6 +70,42 @@ fn a_warning_of_the_service_is_shown() {
         let lines = ended.lines("warning: MODEL_DEFAULT_DEPRECATED: ");
         assert_eq!(lines.len(), warnings, "{args}: {ended:?}");
     }
+}
+
+/// A service that repeats the secret in what it says of an agent. What it says is data, but stderr
+/// goes into logs.
+#[test]
+fn the_secret_is_masked_on_stderr() {
+    let url = format!("https://a.example/?k={SECRET}");
+    let created = json!({"agent_id": ID, "warnings": [url]});
+    let ready = agent(json!({"status": "ready", "model_url": url}));
+    let waiting = agent(json!({"status": "generating", "current_step": url}));
+    let script = [Reply::json(200, created), waiting, ready].map(Reply::close);
+    let server = Server::new(replies(script));
+    let ended = run(with_url(CREATE, &server.url));
+    let expected = [
+        "warning: \"https://a.example/?k=[secret]\"",
+        "generating, https://a.example/?k=[secret]",
+        "ready; model: https://a.example/?k=[secret]",
+    ];
+    let lines: Vec<_> = ended.stderr.lines().skip(2).collect();
+    assert_eq!(
+        (&*ended.stdout, &lines[..]),
+        (&*format!("{ID}\n"), &expected[..])
+    );
+
+    let file = TempFile::new(format!("{SECRET}\n"));
+    for from_file in [false, true] {
+        let mut command = with_url(&format!("create --prompt x --key {SECRET}"), &server.url);
+        if from_file {
+            command.env_remove("BITHUMAN_API_SECRET");
+            command.arg("--secret-file").arg(&file.0);
+        }
+        let ended = run(command);
+        let line = "--key: this is the API secret";
+        assert_eq!((ended.code, ended.lines("error: ")), (Some(2), vec![line]));
+    }
+    assert_eq!(server.keys().len(), 1);
 }
 
 /// The agent is ready at once, so that no other bar comes between the two.
