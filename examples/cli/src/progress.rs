@@ -1,7 +1,6 @@
 //! Progress on stderr: bars on a terminal, plain lines elsewhere, or nothing.
 
-use std::env;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -60,11 +59,13 @@ struct Shown {
 
 impl Progress {
     pub fn new(is_quiet: bool) -> Self {
-        let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let mode = match io::stderr().is_terminal() && !is_dumb {
-            _ if is_quiet => Mode::Quiet,
-            true => Mode::Bars,
-            false => Mode::Lines,
+        let mode = if is_quiet {
+            Mode::Quiet
+        } else if ProgressDrawTarget::stderr().is_hidden() {
+            // No terminal, or one without TERM, where bars cannot be drawn.
+            Mode::Lines
+        } else {
+            Mode::Bars
         };
         let shown = Mutex::new(Shown {
             announcement: None,

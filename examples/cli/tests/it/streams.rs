@@ -182,17 +182,18 @@ fn quiet_is_quiet() {
 }
 
 /// Runs it on a terminal of its own, where there is `script` of util-linux.
-fn on_terminal(args: &str, service: &MockServer, variables: &[(&str, &str)]) -> Option<String> {
+fn on_terminal(args: &str, service: &MockServer, variables: &[&str]) -> Option<String> {
     let version = Command::new("script").arg("--version").output();
     if !version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("util-linux")) {
         eprintln!("skipped: there is no `script` of util-linux");
         return None;
     }
     let mut command = without_variables(Command::new("script"));
-    command.args(["-qec", &format!("{PROGRAM} {args}"), "/dev/null"]);
+    let variables = variables.join(" ");
+    let line = format!("TERM=xterm env {variables} {PROGRAM} {args}");
+    command.args(["-qec", &line, "/dev/null"]);
     command.env("BITHUMAN_API_BASE", service.base_url());
     command.env("BITHUMAN_API_SECRET", mock_server::SECRET);
-    command.env("TERM", "xterm").envs(variables.iter().copied());
     let ended = run(command);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     Some(ended.stdout)
@@ -208,14 +209,18 @@ fn on_a_terminal_progress_is_a_bar_and_no_color_is_obeyed() {
     };
     assert!(screen.contains(&format!("[{GREEN}===")), "{screen}");
     assert!(screen.ends_with("A01XMB7113\r\n"), "{screen}");
-    for (variables, has_bar) in [([("NO_COLOR", "1")], true), ([("TERM", "dumb")], false)] {
-        let screen = on_terminal(args, &service, &variables).unwrap();
+    for (variable, has_bar) in [
+        ("NO_COLOR=1", true),
+        ("TERM=dumb", false),
+        ("-u TERM", false),
+    ] {
+        let screen = on_terminal(args, &service, &[variable]).unwrap();
         assert_eq!(screen.contains("[==="), has_bar, "{screen}");
         assert!(!screen.contains("\u{1b}[3"), "{screen}");
         assert!(screen.contains("generating, 35%, voice_image"), "{screen}");
     }
     let screen = on_terminal(&format!("{args} -q"), &service, &[]).unwrap();
-    assert_eq!(screen, "A04XMB7113\r\n");
+    assert_eq!(screen, "A05XMB7113\r\n");
 }
 
 #[test]
