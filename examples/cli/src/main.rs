@@ -69,6 +69,7 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
             let mut wait = wait.to_wait();
             if let Some(model) = model {
                 wait = wait.model(model);
+                progress.wait_for(model);
             }
             let agent = client(common, true, progress)?.wait(id, &wait)?;
             let json = output::ready(&agent, None, progress);

@@ -31,6 +31,9 @@ const WAITING_UNMEASURED: &str = "{spinner:.green} {msg} {elapsed}";
 /// What the library says of a file that it waits for: that of the current API, and of the 2025 API.
 const NOT_PUBLISHED: [&str; 2] = ["the file is not there yet", "the agent has no file yet"];
 
+/// What the library says of an agent that the service does not know, perhaps not yet.
+const NOT_KNOWN: &str = "no such agent";
+
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Bars,
@@ -42,6 +45,8 @@ enum Mode {
 pub struct Progress {
     mode: Mode,
     secret: OnceLock<String>,
+    /// The model that is waited for, if it is not the agent.
+    model: OnceLock<String>,
     shown: Mutex<Shown>,
 }
 
@@ -78,6 +83,7 @@ impl Progress {
         Progress {
             mode,
             secret: OnceLock::new(),
+            model: OnceLock::new(),
             shown,
         }
     }
@@ -85,6 +91,11 @@ impl Progress {
     /// Masks the API secret from now on: a service may repeat it in a warning or a URL.
     pub fn mask(&self, secret: &str) {
         let _ = self.secret.set(secret.trim().to_owned());
+    }
+
+    /// Says which model of an agent is waited for.
+    pub fn wait_for(&self, model: &str) {
+        let _ = self.model.set(model.to_owned());
     }
 
     pub fn is_secret(&self, text: &str) -> bool {
@@ -136,8 +147,7 @@ impl Progress {
                 extra,
                 ..
             } => self.accepted(agent_id, *replayed, extra),
-            Event::Polled { agent } if agent.is_finished() => {}
-            Event::Polled { agent } => self.waiting(agent),
+            Event::Polled { agent } => self.polled(agent),
             Event::Downloading { received, total } => {
                 self.shown().received = *received;
                 self.bytes("downloading", *received, *total);
@@ -145,8 +155,10 @@ impl Progress {
             Event::Retrying { reason, .. }
                 if NOT_PUBLISHED.iter().any(|it| reason.contains(it)) =>
             {
-                let line = "the file is not published yet; it can take half an hour";
-                self.show(WAITING_UNMEASURED, line, line, 0, 1);
+                self.still("the file is not published yet; it can take half an hour");
+            }
+            Event::Retrying { reason, .. } if reason.contains(NOT_KNOWN) => {
+                self.still("the service does not know the agent; a new one can take a minute");
             }
             Event::Retrying { delay, reason, .. } => {
                 let seconds = delay.as_secs_f64();
@@ -197,12 +209,25 @@ impl Progress {
         }
     }
 
-    fn waiting(&self, agent: &Agent) {
-        let line = describe(agent);
-        match agent.progress {
-            Some(progress) => self.show(WAITING, &line, &line, (progress * 100.0) as u64, 100),
-            None => self.show(WAITING_UNMEASURED, &line, &line, 0, 1),
+    fn polled(&self, agent: &Agent) {
+        if let Some(model) = self.model.get()
+            && is_not_listed(agent, model)
+        {
+            self.still(&format!(
+                "the service does not list model {model} of this agent"
+            ));
+        } else if !agent.is_finished() {
+            let line = describe(agent);
+            match agent.progress {
+                Some(progress) => self.show(WAITING, &line, &line, (progress * 100.0) as u64, 100),
+                None => self.still(&line),
+            }
         }
+    }
+
+    /// Shows what is waited for, where nobody knows how far it is.
+    fn still(&self, line: &str) {
+        self.show(WAITING_UNMEASURED, line, line, 0, 1);
     }
 
     /// Shows a message with a bar, or else a line if it is another one.
@@ -244,6 +269,15 @@ impl Shown {
         self.bar.enable_steady_tick(Duration::from_millis(250));
         self.template = template;
     }
+}
+
+/// Whether the service lists the models of the agent, but not this one.
+fn is_not_listed(agent: &Agent, model: &str) -> bool {
+    let supported = agent.supported_models.as_deref().unwrap_or_default();
+    let is_listed =
+        agent.model_status.contains_key(model) || supported.iter().any(|it| it == model);
+    let lists_any = !agent.model_status.is_empty() || agent.supported_models.is_some();
+    lists_any && !is_listed
 }
 
 /// Returns the line about a transfer, which changes with each tenth of it or each 10 MiB.

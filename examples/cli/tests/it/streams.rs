@@ -53,6 +53,36 @@ fn a_retry_is_a_line_that_says_why() {
     assert!(line.contains("; next attempt in 0."), "{line}");
 }
 
+/// Each once, in few words, until the time is up.
+#[test]
+fn what_may_be_mistyped_is_said() {
+    let service = MockServer::start(Settings {
+        generation_time: Some(ms(1)),
+        ..Current.into()
+    });
+    let create = "create --prompt x --model essence-2 --interval 0.01";
+    assert_eq!(run(with_mock(create, &service)).code, Some(0));
+    for (args, line) in [
+        (
+            "wait A9",
+            "the service does not know the agent; a new one can take a minute",
+        ),
+        (
+            "wait A01XMB7113 --model esence-2",
+            "the service does not list model esence-2 of this agent",
+        ),
+    ] {
+        let args = format!("{args} --interval 0.01 --timeout 0.3");
+        let ended = run(with_mock(&args, &service));
+        let lines: Vec<_> = ended.stderr.lines().collect();
+        assert_eq!((ended.code, lines[0]), (Some(75), line), "{ended:?}");
+        assert!(lines[1].starts_with("error: "), "{ended:?}");
+    }
+    let listed = "wait A01XMB7113 --model essence-2";
+    let ended = run(with_mock(listed, &service));
+    assert_eq!((ended.code, ended.lines("the service")), (Some(0), vec![]));
+}
+
 #[test]
 fn a_warning_of_the_service_is_shown() {
     let service = MockServer::start(Current);
