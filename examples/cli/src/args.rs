@@ -182,8 +182,9 @@ pub struct Mock {
     /// Version of the API
     #[arg(long, default_value = "current", value_parser = ["2025", "current"])]
     pub version: String,
-    /// Port on localhost [default: a free one]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    /// Port on localhost. Model files are on the next one, as a storage of its own
+    /// [default: free ones]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..u16::MAX as i64))]
     pub port: Option<u16>,
     /// Let every generation fail [default: only those with [fail] in the prompt]
     #[arg(long)]
@@ -260,8 +261,10 @@ const MOCK_HELP: &str = "\
 It prints BITHUMAN_API_BASE=... BITHUMAN_API_SECRET=... and runs until Ctrl-C. In another \
 terminal, export that line and run any program. Each request is logged to stderr.
 
-A prompt that contains the code of an error in brackets, such as [IMAGE_FACE_UNSUITABLE], \
-[INTERNAL_ERROR] or [SERVICE_UNAVAILABLE], is refused with that error (current API).
+A prompt with one of these codes in brackets is refused with that error, and one with any other \
+code in brackets with VALIDATION_ERROR (current API): [IMAGE_FACE_UNSUITABLE], \
+[MODEL_PREREQUISITE_MISSING], [MODEL_SUBJECT_MISMATCH], [INTERNAL_ERROR], [SERVICE_UNAVAILABLE], \
+[UPSTREAM_TIMEOUT].
 
 Not simulated: webhooks, the showcase, and what a media file shows. Agents are gone when it ends.
 

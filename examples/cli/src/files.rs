@@ -36,3 +36,12 @@ pub fn is_older(file: &Path, other: &Path) -> bool {
     let written = |path| -> io::Result<SystemTime> { fs::metadata(path)?.modified() };
     matches!((written(file), written(other)), (Ok(file), Ok(other)) if file < other)
 }
+
+/// Returns the reason in words, without the system's number for it.
+pub fn why(reason: &io::Error) -> String {
+    let reason = reason.to_string();
+    match reason.split_once(" (os error ") {
+        Some((words, _)) => words.into(),
+        None => reason,
+    }
+}

@@ -105,7 +105,7 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
             "the following required arguments were not provided: <ID>",
         ),
         ("mock --version 2024", "possible values: 2025, current"),
-        ("mock --port 0", "0 is not in 1..=65535"),
+        ("mock --port 0", "0 is not in 1..65535"),
         ("mock --file-size 1000000001", "is not in"),
         ("mock --plan gold", "possible values: free, pro"),
         ("mock --base-url http://a", "a URL and a secret of its own"),
