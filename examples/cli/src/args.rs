@@ -10,6 +10,7 @@ use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit;
+use crate::files::why;
 
 /// Creates bitHuman agents, waits until they are ready, and downloads their models.
 ///
@@ -201,7 +202,7 @@ pub struct Mock {
     /// Plan of the account: free has no access to the current API
     #[arg(long, default_value = "pro", value_parser = ["free", "pro"])]
     pub plan: String,
-    /// Shape of error responses: gateway is a page without a code [default: that of the version]
+    /// Shape of error responses: gateway is a page without a code [default: as the version has them]
     #[arg(long, value_name = "SHAPE", value_parser = ["2025", "older", "current", "gateway"])]
     pub error_shape: Option<String>,
     /// Size of each model file
@@ -322,7 +323,7 @@ fn media(text: &str) -> Result<Media, String> {
     match fs::metadata(text) {
         Ok(metadata) if metadata.is_file() => Ok(Media::file(text)),
         Ok(_) => Err("not a regular file".into()),
-        Err(reason) => Err(format!("cannot read the file: {reason}")),
+        Err(reason) => Err(format!("cannot read the file: {}", why(&reason))),
     }
 }
 

@@ -12,6 +12,7 @@ use bithuman::{Api, DEFAULT_BASE_URL};
 use crate::args::Common;
 use crate::exit;
 use crate::failure::Failure;
+use crate::files::why;
 use crate::progress::Progress;
 
 /// Returns the client. A finished receipt is read without a secret.
@@ -40,7 +41,7 @@ pub fn client(
     Ok(api)
 }
 
-/// Whether requests go to the library's default base URL, which is that of the 2025 API.
+/// Whether requests go to the library's default base URL, where the 2025 API is.
 pub fn is_default_base_url(common: &Common) -> bool {
     match &common.base_url {
         Some(url) => url == DEFAULT_BASE_URL,
@@ -57,7 +58,7 @@ fn is_blank(variable: &str) -> bool {
 fn read_secret(path: &Path, progress: &Progress) -> Result<String, Failure> {
     let shown = path.display();
     let secret = fs::read_to_string(path)
-        .map_err(|reason| Failure::Usage(format!("secret file {shown}: {reason}")))?;
+        .map_err(|reason| Failure::Usage(format!("secret file {shown}: {}", why(&reason))))?;
     if secret.trim().is_empty() {
         return Err(Failure::Usage(format!("secret file {shown}: it is empty")));
     }

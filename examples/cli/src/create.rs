@@ -112,7 +112,7 @@ fn check_target(path: &Path, receipt: Option<&Path>) -> io::Result<()> {
         Err(error) => Err(error),
     };
     opened.map_err(|reason| {
-        let path = path.display();
+        let (path, reason) = (path.display(), files::why(&reason));
         io::Error::other(format!("{path} cannot be written: {reason}"))
     })
 }
@@ -168,15 +168,16 @@ fn check_field(name: &str) -> Result<(), Failure> {
     Err(Failure::Usage(format!("--field {name}: {instead}")))
 }
 
-/// Returns the prompt: the text itself, that of a file, or that of stdin.
+/// Returns the prompt, which is the text itself, or in a file, or comes from stdin.
 fn prompt(text: &str) -> Result<String, Failure> {
     let read = match (text, text.strip_prefix('@')) {
         ("-", _) => io::read_to_string(io::stdin()),
         (_, Some(path)) => fs::read_to_string(path),
         _ => Ok(text.into()),
     };
-    let prompt = read.map_err(|reason| Failure::Usage(format!("--prompt {text}: {reason}")))?;
-    // Most likely that of a variable which is not set: nobody pays for that on purpose.
+    let prompt =
+        read.map_err(|reason| Failure::Usage(format!("--prompt {text}: {}", files::why(&reason))))?;
+    // Most likely the value of a variable that is not set: nobody pays for that on purpose.
     if prompt.trim().is_empty() {
         return Err(Failure::Usage("--prompt: it is empty".into()));
     }

@@ -4,13 +4,13 @@ use std::io::{self, Write};
 
 use bithuman::serde_json::{Value, json};
 use bithuman::{Agent, Billing, Error, ErrorKind};
-use indicatif::BinaryBytes;
 
 use crate::args::{Cli, Command};
 use crate::client::is_default_base_url;
 use crate::exit;
+use crate::files::why;
 use crate::output;
-use crate::progress::{Progress, clean};
+use crate::progress::{Progress, clean, size};
 use crate::steps::next_steps;
 use crate::wording::{NO_SECRET, in_words, line_of};
 
@@ -92,11 +92,13 @@ impl Failure {
                 format!("agent {id} is ready and paid for; only its file is missing: {why}")
             }
             Failure::Stdout(reason, result) => {
+                let reason = why(reason);
                 format!("cannot write to stdout: {reason}; the result is: {result}")
             }
             Failure::Unprinted(reason, id) => format!(
-                "cannot write to stdout: {reason}; agent {id} exists and is paid for: creating \
-                 another is billed again"
+                "cannot write to stdout: {}; agent {id} exists and is paid for: creating another is \
+                 billed again",
+                why(reason)
             ),
         }
     }
@@ -156,7 +158,7 @@ fn kept(error: &Error, received: u64) -> String {
     let says_it = matches!(error.kind(), ErrorKind::WaitTimedOut | ErrorKind::File);
     match received == 0 || says_it {
         true => String::new(),
-        false => format!("; {} of the file are kept", BinaryBytes(received)),
+        false => format!("; {} of the file are kept", size(received)),
     }
 }
 

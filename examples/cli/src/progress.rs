@@ -1,12 +1,13 @@
 //! Progress on stderr: bars on a terminal, plain lines elsewhere, or nothing.
 
+use std::fmt;
 use std::io::{self, Write};
 use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bithuman::serde_json::{Map, Value, json};
 use bithuman::{Agent, Event, Status};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use regex::{Captures, Regex};
 
 use crate::wording::in_words;
@@ -20,15 +21,15 @@ const SHORTEST_MASKED: usize = 8;
 /// How long nothing may be said without a terminal, where the same is said again.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The unit of the bars, and of the library.
-const MIB: u64 = 1024 * 1024;
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
 
-const BYTES: &str = "{msg} [{bar:30.green}] {bytes} of {total_bytes}, {bytes_per_sec}";
-const BYTES_UNMEASURED: &str = "{spinner:.green} {msg} {bytes}, {bytes_per_sec}";
+const BYTES: &str = "{msg} [{bar:30.green}] {done} of {total}, {speed}";
+const BYTES_UNMEASURED: &str = "{spinner:.green} {msg} {done}, {speed}";
 const WAITING: &str = "{spinner:.green} {msg} [{bar:30.green}] {elapsed}";
 const WAITING_UNMEASURED: &str = "{spinner:.green} {msg} {elapsed}";
 
-/// What the library says of a file that it waits for: that of the current API, and of the 2025 API.
+/// What the library says of a file that it waits for: with the current API, and the 2025 API.
 const NOT_PUBLISHED: [&str; 2] = ["the file is not there yet", "the agent has no file yet"];
 
 /// What the library says of an agent that the service does not know, perhaps not yet.
@@ -54,7 +55,7 @@ pub struct Progress {
 struct Shown {
     announcement: Option<String>,
     bar: ProgressBar,
-    /// What the bar looks like: that of another template takes its place.
+    /// What the bar looks like. A bar with another template takes its place.
     template: &'static str,
     line: String,
     at: Instant,
@@ -261,7 +262,7 @@ impl Shown {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         self.bar = bar.with_message(message.to_owned()).with_position(done);
         if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style.progress_chars("=> "));
+            self.bar.set_style(with_sizes(style).progress_chars("=> "));
         }
         self.bar.tick();
         self.bar.reset_eta();
@@ -283,11 +284,33 @@ fn is_not_listed(agent: &Agent, model: &str) -> bool {
 /// Returns the line about a transfer, which changes with each tenth of it or each 10 MiB.
 fn bytes_line(what: &str, done: u64, total: Option<u64>) -> String {
     let Some(total) = total else {
-        return format!("{what}, {} MiB", done / MIB / 10 * 10);
+        return format!("{what}, {}", size(done / MIB / 10 * 10 * MIB));
     };
     let tenths = (done * 10).checked_div(total).unwrap_or(10);
-    let size = total as f64 / MIB as f64;
-    format!("{what}, {}% of {size:.1} MiB", tenths * 10)
+    format!("{what}, {}% of {}", tenths * 10, size(total))
+}
+
+/// Returns a size as people write it: `40.0 KiB`, `1.9 MiB`.
+pub fn size(bytes: u64) -> String {
+    match bytes < MIB {
+        true => format!("{:.1} KiB", bytes as f64 / KIB as f64),
+        false => format!("{:.1} MiB", bytes as f64 / MIB as f64),
+    }
+}
+
+/// Adds the sizes of a transfer: indicatif's own have another form.
+fn with_sizes(style: ProgressStyle) -> ProgressStyle {
+    let done = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        let _ = text.write_str(&size(state.pos()));
+    };
+    let total = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        let _ = text.write_str(&size(state.len().unwrap_or_default()));
+    };
+    let speed = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        let _ = write!(text, "{}/s", size(state.per_sec() as u64));
+    };
+    let style = style.with_key("done", done).with_key("total", total);
+    style.with_key("speed", speed)
 }
 
 /// Returns the warnings in a response. Where they are in it is not documented.
@@ -344,13 +367,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transfer_is_shown_in_mib() {
+    fn a_transfer_is_shown_in_tenths_or_each_10_mib() {
         for (done, total, line) in [
             (0, Some(3 * MIB / 2), "up, 0% of 1.5 MiB"),
             (MIB, Some(3 * MIB), "up, 30% of 3.0 MiB"),
-            (0, Some(0), "up, 100% of 0.0 MiB"),
-            (10 * MIB - 1, None, "up, 0 MiB"),
-            (25 * MIB, None, "up, 20 MiB"),
+            (KIB, Some(MIB - KIB), "up, 0% of 1023.0 KiB"),
+            (0, Some(0), "up, 100% of 0.0 KiB"),
+            (10 * MIB - 1, None, "up, 0.0 KiB"),
+            (25 * MIB, None, "up, 20.0 MiB"),
         ] {
             assert_eq!(bytes_line("up", done, total), line);
         }

@@ -51,6 +51,7 @@ impl Ended {
             "::",
             "ensure_agent",
             "generate_once",
+            "(os error",
             "generate:",
             "setter",
         ] {
