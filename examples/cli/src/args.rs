@@ -107,7 +107,8 @@ pub struct Common {
 
 #[derive(Args)]
 pub struct Create {
-    /// System prompt of the agent: a text, @FILE, or - for stdin [default: none]
+    /// System prompt of the agent: a text, @FILE, or - for stdin. A text that begins with @, or is -,
+    /// can only come from a file or stdin [default: none]
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
     /// Picture of the agent, under 10 MB [default: made from the prompt]
@@ -236,19 +237,25 @@ Exit codes: see bithuman-agent --help.";
 const STATUS_HELP: &str = "\
 Examples:
   bithuman-agent status A91XMB7113
-  bithuman-agent status A91XMB7113 --json            All that the service says of it";
+  bithuman-agent status A91XMB7113 --json            All that the service says of it
+
+Exit codes: see bithuman-agent --help.";
 
 const WAIT_HELP: &str = "\
 Examples:
   bithuman-agent wait A91XMB7113
-  bithuman-agent wait A91XMB7113 --model essence-2 --timeout 30m";
+  bithuman-agent wait A91XMB7113 --model essence-2 --timeout 30m
+
+Exit codes: see bithuman-agent --help.";
 
 const DOWNLOAD_HELP: &str = "\
 A file that is not published yet is waited for: it can appear half an hour after the agent is ready.
 
 Examples:
   bithuman-agent download A91XMB7113
-  bithuman-agent download A91XMB7113 models/agent.imx --if-missing";
+  bithuman-agent download A91XMB7113 models/agent.imx --if-missing
+
+Exit codes: see bithuman-agent --help.";
 
 const CALL_HELP: &str = "\
 Examples:
@@ -256,7 +263,9 @@ Examples:
   bithuman-agent call GET /v1/pricing                The price of each model
   bithuman-agent call GET '/v1/agents?limit=100'     The agents, the newest first
   bithuman-agent call POST /v1/agent/A91XMB7113 '{\"system_prompt\": \"You are a gardener.\"}'
-  bithuman-agent call DELETE /v1/agent/A91XMB7113    Deletes an agent";
+  bithuman-agent call DELETE /v1/agent/A91XMB7113    Deletes an agent
+
+Exit codes: see bithuman-agent --help.";
 
 const MOCK_HELP: &str = "\
 It prints BITHUMAN_API_BASE=... BITHUMAN_API_SECRET=... and runs until Ctrl-C. In another \
@@ -272,7 +281,9 @@ Not simulated: webhooks, the showcase, and what a media file shows. Agents are g
 Examples:
   bithuman-agent mock
   bithuman-agent mock --version 2025 --slow 90s --rate-limit 4
-  bithuman-agent mock --file-size 50000000 --file-pause 0.01s --file-break 20000000";
+  bithuman-agent mock --file-size 50000000 --file-pause 0.01s --file-break 20000000
+
+Exit codes: see bithuman-agent --help.";
 
 /// Parses a time: seconds, or a number with `s`, `m` or `h`. Fractions are allowed.
 fn time(text: &str) -> Result<Duration, String> {

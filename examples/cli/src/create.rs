@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::{self, Path};
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +19,14 @@ use crate::{exit, files, output};
 const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --video";
 
 pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result<u8, Failure> {
+    if create.prompt.as_deref() == Some("-") && io::stdin().is_terminal() {
+        let end = if cfg!(windows) {
+            "Ctrl-Z, Enter"
+        } else {
+            "Ctrl-D"
+        };
+        progress.note(&format!("type the prompt; a line with {end} ends it"));
+    }
     let mut request = request(create)?;
     if let Some(path) = &create.download {
         check_target(path, create.receipt.as_deref())

@@ -1,7 +1,7 @@
 //! Where things are printed: a terminal, a pipe, a pipe that nobody reads, and nowhere.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, pipe};
+use std::io::{BufRead, BufReader, Write, pipe};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -214,8 +214,8 @@ fn quiet_is_quiet() {
     assert_eq!((&*ended.stdout, &*ended.stderr), ("A01XMB7113\n", ""));
 }
 
-/// Runs it on a terminal of its own, where there is `script` of util-linux.
-fn on_terminal(args: &str, service: &MockServer, variables: &[&str]) -> Option<String> {
+/// The program on a terminal of its own, where there is `script` of util-linux.
+fn terminal(args: &str, service: &MockServer, variables: &[&str]) -> Option<Command> {
     let version = Command::new("script").arg("--version").output();
     if !version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("util-linux")) {
         eprintln!("skipped: there is no `script` of util-linux");
@@ -227,9 +227,34 @@ fn on_terminal(args: &str, service: &MockServer, variables: &[&str]) -> Option<S
     command.args(["-qec", &line, "/dev/null"]);
     command.env("BITHUMAN_API_BASE", service.base_url());
     command.env("BITHUMAN_API_SECRET", mock_server::SECRET);
-    let ended = run(command);
+    Some(command)
+}
+
+/// What is on its screen at the end.
+fn on_terminal(args: &str, service: &MockServer, variables: &[&str]) -> Option<String> {
+    let ended = run(terminal(args, service, variables)?);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     Some(ended.stdout)
+}
+
+#[test]
+fn a_prompt_that_is_typed_has_a_line_that_says_how_to_end_it() {
+    let service = MockServer::start(Current);
+    for (options, says_it) in [("", true), ("-q", false)] {
+        let args = format!("create --prompt - --no-wait {options}");
+        let Some(mut command) = terminal(&args, &service, &[]) else {
+            return;
+        };
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(b"You are a gardener.\n").unwrap();
+        drop(stdin);
+        let ended = Ended::new(child.wait_with_output().unwrap());
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let line = "type the prompt; a line with Ctrl-D ends it\r\n";
+        assert_eq!(ended.stdout.contains(line), says_it, "{ended:?}");
+    }
 }
 
 #[test]

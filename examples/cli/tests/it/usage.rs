@@ -357,6 +357,7 @@ fn a_help_text_fits_a_terminal_and_breaks_no_line_early() {
             let is_paragraph = is_text(pair[0]) && is_text(pair[1]) && !pair[0].ends_with(':');
             assert!(!(is_paragraph && is_early), "{command}: {pair:?}");
         }
+        assert!(command.is_empty() || help.contains("\n\nExit codes: see bithuman-agent --help."));
         let names_service = help.contains("--base-url") || help.contains("--secret-file");
         assert_eq!(names_service, command != "mock", "{help}");
         let names_variables =
