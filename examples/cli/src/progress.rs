@@ -245,7 +245,7 @@ impl Progress {
                 shown.bar.set_position(done);
                 shown.bar.set_message(message.to_owned());
             }
-            Mode::Lines if *line != shown.line || shown.at.elapsed() >= SILENCE => {
+            Mode::Lines if is_due(line, &shown.line, shown.at.elapsed()) => {
                 let _ = writeln!(io::stderr(), "{line}");
                 shown.line = line.clone();
                 shown.at = Instant::now();
@@ -270,6 +270,11 @@ impl Shown {
         self.bar.enable_steady_tick(Duration::from_millis(250));
         self.template = template;
     }
+}
+
+/// Whether a line is printed where there are no bars, after the last one.
+fn is_due(line: &str, last: &str, silence: Duration) -> bool {
+    line != last || silence >= SILENCE
 }
 
 /// Whether the service lists the models of the agent, but not this one.
@@ -377,6 +382,19 @@ mod tests {
             (25 * MIB, None, "up, 20.0 MiB"),
         ] {
             assert_eq!(bytes_line("up", done, total), line);
+        }
+    }
+
+    #[test]
+    fn a_line_that_says_the_same_comes_again_after_a_minute_of_silence() {
+        let seconds = Duration::from_secs;
+        for (line, silence, expected) in [
+            ("b", seconds(0), true),
+            ("a", seconds(0), false),
+            ("a", seconds(59), false),
+            ("a", seconds(60), true),
+        ] {
+            assert_eq!(is_due(line, "a", silence), expected, "{line}, {silence:?}");
         }
     }
 

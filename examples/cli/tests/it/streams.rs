@@ -27,6 +27,13 @@ fn in_a_pipe_progress_is_plain_lines_on_stderr() {
     assert_eq!(lines[1], "agent: A01XMB7113");
     assert!(lines[2].starts_with("warning: "), "{ended:?}");
     assert_eq!(lines[4], "generating, 2%, persona");
+    // Such words do not mean that the agent is ready.
+    let steps = &lines[lines.len() - 3..];
+    let words = ["completed", "success"].map(|word| format!("{word} (of a step), "));
+    assert!(
+        steps[0].starts_with(&words[0]) && steps[1].starts_with(&words[1]),
+        "{steps:?}"
+    );
     assert!(!ended.stderr.contains(['\r', '\u{1b}']), "{ended:?}");
 }
 
