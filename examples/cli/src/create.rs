@@ -16,16 +16,16 @@ use crate::failure::Failure;
 use crate::progress::{Progress, clean};
 use crate::{exit, files, output};
 
+const TYPE_PROMPT: &str = match cfg!(windows) {
+    true => "type the prompt; a line with Ctrl-Z ends it",
+    false => "type the prompt; a line with Ctrl-D ends it",
+};
+
 const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --video";
 
 pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result<u8, Failure> {
     if create.prompt.as_deref() == Some("-") && io::stdin().is_terminal() {
-        let end = if cfg!(windows) {
-            "Ctrl-Z, Enter"
-        } else {
-            "Ctrl-D"
-        };
-        progress.note(&format!("type the prompt; a line with {end} ends it"));
+        progress.note(TYPE_PROMPT);
     }
     let mut request = request(create)?;
     if let Some(path) = &create.download {
@@ -33,13 +33,6 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
             .map_err(|reason| Failure::Usage(format!("--download {}: {reason}", path.display())))?;
     }
     let api = client(common, create.receipt.is_none(), progress)?;
-    if create
-        .key
-        .as_ref()
-        .is_some_and(|key| progress.is_secret(key))
-    {
-        return Err(Failure::Usage("--key: this is the API secret".into()));
-    }
     match (&create.key, &create.receipt) {
         (None, Some(receipt)) => {
             let receipt = receipt.display();
@@ -47,6 +40,9 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
         }
         (key, _) => {
             let key = key.clone().unwrap_or_else(new_key);
+            if progress.is_secret(&key) {
+                return Err(Failure::Usage("--key: this is the API secret".into()));
+            }
             progress.announce(format!("idempotency key: {key}"));
             request = request.idempotency_key(key);
         }

@@ -79,7 +79,7 @@ fn what_may_be_mistyped_is_said() {
             "the service does not list model esence-2 of this agent",
         ),
     ] {
-        let args = format!("{args} --interval 0.01 --timeout 0.3");
+        let args = format!("{args} --interval 0.01 --timeout 2");
         let ended = run(with_mock(&args, &service));
         let lines: Vec<_> = ended.stderr.lines().collect();
         assert_eq!((ended.code, lines[0]), (Some(75), line), "{ended:?}");
