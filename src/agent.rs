@@ -122,32 +122,65 @@ impl Agent {
     }
 
     /// Reads the service's record of an agent. `None` if it has no status.
-    pub(crate) fn from_fields(mut fields: Fields, agent_id: String) -> Option<Self> {
-        let status = Status::from(fields.text("status")?);
-        fields.remove("agent_id");
-        fields.remove("status");
-        Some(Agent {
+    pub(crate) fn from_fields(fields: &Fields, agent_id: String) -> Option<Self> {
+        let mut agent = Agent::new(agent_id, fields.text("status")?.into());
+        agent.extra = fields.read(|name, json| match name {
+            "agent_id" | "status" => true,
+            "progress" => json::take(json, &mut agent.progress),
+            "supported_models" => json::take(json, &mut agent.supported_models),
+            "model_status" => ModelStatus::take_all(json, &mut agent.model_status),
+            _ => match agent.text_field(name) {
+                Some(field) => json::take_text(json, field),
+                None => false,
+            },
+        });
+        Some(agent)
+    }
+
+    fn new(agent_id: String, status: Status) -> Self {
+        Agent {
             agent_id,
             status,
-            event_type: fields.take_text("event_type"),
-            error_message: fields.take_text("error_message"),
-            created_at: fields.take_text("created_at"),
-            updated_at: fields.take_text("updated_at"),
-            system_prompt: fields.take_text("system_prompt"),
-            image_url: fields.take_text("image_url"),
-            video_url: fields.take_text("video_url"),
-            name: fields.take_text("name"),
-            model_url: fields.take_text("model_url"),
-            progress: fields.take("progress").flatten(),
-            progress_msg: fields.take_text("progress_msg"),
-            current_step: fields.take_text("current_step"),
-            model: fields.take_text("model"),
-            supported_models: fields.take("supported_models").flatten(),
-            model_status: ModelStatus::take_all(&mut fields),
-            voice_id: fields.take_text("voice_id"),
-            description: fields.take_text("description"),
-            language: fields.take_text("language"),
-            extra: fields.extra(),
+            event_type: None,
+            error_message: None,
+            created_at: None,
+            updated_at: None,
+            system_prompt: None,
+            image_url: None,
+            video_url: None,
+            name: None,
+            model_url: None,
+            progress: None,
+            progress_msg: None,
+            current_step: None,
+            model: None,
+            supported_models: None,
+            model_status: BTreeMap::new(),
+            voice_id: None,
+            description: None,
+            language: None,
+            extra: Map::new(),
+        }
+    }
+
+    fn text_field(&mut self, name: &str) -> Option<&mut Option<String>> {
+        Some(match name {
+            "event_type" => &mut self.event_type,
+            "error_message" => &mut self.error_message,
+            "created_at" => &mut self.created_at,
+            "updated_at" => &mut self.updated_at,
+            "system_prompt" => &mut self.system_prompt,
+            "image_url" => &mut self.image_url,
+            "video_url" => &mut self.video_url,
+            "name" => &mut self.name,
+            "model_url" => &mut self.model_url,
+            "progress_msg" => &mut self.progress_msg,
+            "current_step" => &mut self.current_step,
+            "model" => &mut self.model,
+            "voice_id" => &mut self.voice_id,
+            "description" => &mut self.description,
+            "language" => &mut self.language,
+            _ => return None,
         })
     }
 }
@@ -157,7 +190,7 @@ impl<'de> Deserialize<'de> for Agent {
         let json = json::reread(deserializer)?;
         let fields = Fields::parse(&json);
         let id = Agent::id_in(&fields);
-        let agent = id.and_then(|id| Agent::from_fields(fields, id));
+        let agent = id.and_then(|id| Agent::from_fields(&fields, id));
         agent.ok_or_else(|| Error::custom("an agent needs agent_id and status"))
     }
 }
@@ -208,33 +241,34 @@ impl ModelStatus {
         self.state.trim().eq_ignore_ascii_case(word)
     }
 
-    /// Removes `model_status`, if it is an object or null. One that is too long for `extra` has too
-    /// many values.
-    fn take_all(fields: &mut Fields) -> BTreeMap<String, Self> {
-        let mut all = BTreeMap::new();
-        let json = fields.get("model_status").unwrap_or_default();
+    /// Sets the models from JSON that is an object or null, and not too long for `extra`: it has too
+    /// many values then. Returns `false` for another.
+    fn take_all(json: &str, all: &mut BTreeMap<String, Self>) -> bool {
+        all.clear();
         if json.len() > MAX_EXTRA {
-            return all;
+            return false;
         }
         let models = Fields::parse(json);
-        if models.is_whole || json == "null" {
-            fields.remove("model_status");
-        }
-        for (name, json) in models.iter() {
-            let mut model = Fields::parse(json);
-            let state = match model.is_whole {
-                true => model.take_text("state"),
+        for (name, _) in models.iter() {
+            let model = models.object(name);
+            let (mut state, mut reason) = (None, None);
+            let extra = model.read(|name, json| match name {
+                "state" if model.is_whole => json::take_text(json, &mut state),
+                "reason" => json::take_text(json, &mut reason),
+                _ => false,
+            });
+            if !model.is_whole {
                 // The word alone, instead of an object with it.
-                false => models.any_text(name),
-            };
+                state = models.any_text(name);
+            }
             let status = ModelStatus {
                 state: state.unwrap_or_default(),
-                reason: model.take_text("reason"),
-                extra: model.extra(),
+                reason,
+                extra,
             };
             all.insert(name.into(), status);
         }
-        all
+        models.is_whole || json == "null"
     }
 }
 

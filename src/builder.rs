@@ -153,7 +153,7 @@ impl ApiBuilder {
         self
     }
 
-    /// Sets the `User-Agent` header. Default: `bithuman-rust/` and the version of this crate.
+    /// Sets the `User-Agent` header for the service. Default: `bithuman-rust/` and the version of this crate.
     pub fn user_agent(mut self, user_agent: impl Into<String>) -> Self {
         self.config.user_agent = Setting::new("user_agent", user_agent);
         self

@@ -9,7 +9,7 @@ use crate::text::{describe_char, hidden_char};
 /// No time may be longer than this: what it is added to must stay a time.
 pub(crate) const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-const USER_AGENT: &str = concat!("bithuman-rust/", env!("CARGO_PKG_VERSION"));
+pub(crate) const USER_AGENT: &str = concat!("bithuman-rust/", env!("CARGO_PKG_VERSION"));
 
 /// The settings of an `Api`, with the defaults in one place.
 #[derive(Clone)]

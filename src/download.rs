@@ -69,7 +69,10 @@ impl Download {
 
     /// Sets how long the storage may send nothing.
     ///
-    /// After that the download is resumed over another connection. Default: 60 s.
+    /// After that the download is resumed over another connection. If no response has begun by
+    /// then, the storage may send nothing for the
+    /// [`response_timeout`](crate::ApiBuilder::response_timeout) in the next try, at any point of
+    /// it. Default: 60 s.
     pub fn stall(mut self, time: Duration) -> Self {
         self.stall = time;
         self
@@ -118,7 +121,8 @@ pub struct Downloaded {
     pub path: PathBuf,
     /// The length of the file in bytes.
     pub length: u64,
-    /// How many bytes of the file this call received. What an earlier call left is not counted.
+    /// How many bytes of the file this call received. What an earlier call left is not counted, and
+    /// what came twice is counted twice, so that this can be more than the length.
     pub fetched: u64,
     /// The model, if the service named it.
     pub model: Option<String>,
@@ -156,7 +160,7 @@ impl Api {
     /// let api = Api::from_env()?;
     /// let download = Download::new().if_missing(true);
     /// let file = api.download("A91XMB7113", "agent.imx", &download)?;
-    /// println!("{} bytes, {} of them now", file.length, file.fetched);
+    /// println!("{} bytes, {} received now", file.length, file.fetched);
     /// # Ok::<(), bithuman::Error>(())
     /// ```
     pub fn download(

@@ -3,7 +3,7 @@
 use std::{error::Error as StdError, fmt, time::Duration};
 
 use crate::agent::Agent;
-use crate::text::{OneLine, excerpt, human_time};
+use crate::text::{OneLine, before_url, excerpt, human_time};
 
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -319,6 +319,25 @@ impl Error {
 
     pub(crate) fn response(mut self, facts: Facts) -> Self {
         self.0.response = facts;
+        self
+    }
+
+    /// Cuts what the service said before each URL. The page for help is meant to be seen.
+    pub(crate) fn without_urls(mut self) -> Self {
+        let e = &mut *self.0;
+        if e.response.http_status.is_some() || e.kind == ErrorKind::UnexpectedResponse {
+            e.what = before_url(&e.what);
+        }
+        let said = &mut e.response;
+        let texts = [
+            &mut said.code,
+            &mut said.message,
+            &mut said.details,
+            &mut said.request_id,
+        ];
+        for text in texts.into_iter().flatten() {
+            *text = before_url(text);
+        }
         self
     }
 

@@ -32,8 +32,7 @@ pub(crate) enum LockError {
     Lock(io::Error),
     /// The system has no locks.
     Unsupported,
-    /// The file has this many names.
-    HardLinks(u64),
+    HardLinks,
     /// Another process held the lock all the time.
     Busy,
     ShutDown,
@@ -56,13 +55,13 @@ impl LockedFile {
                 path: path.into(),
             };
             // Another process may have replaced the file after it was opened.
-            if locked.is_at_path() {
-                return match locked.names() {
-                    names if names > 1 => Err(LockError::HardLinks(names)),
-                    _ => Ok(locked),
+            if locked.still_at_path().is_ok() {
+                return match has_hard_links(path) {
+                    true => Err(LockError::HardLinks),
+                    false => Ok(locked),
                 };
             }
-            wait.pause()?;
+            wait.sleep()?;
         }
     }
 
@@ -110,31 +109,17 @@ impl LockedFile {
 
     /// Fails if the path no longer leads to this file.
     pub fn still_at_path(&self) -> io::Result<()> {
-        if !self.is_at_path() {
-            return Err(io::Error::other("the file was deleted or replaced"));
-        }
-        Ok(())
+        still_at_path(&self.file, &self.path)
     }
 
     /// Removes the file. A process that waits for its lock sees that it is no longer at its path.
     pub fn remove(self) {
         let path = self.path.clone();
-        // Windows removes no file that is open. There, one that another process opens meanwhile stays.
+        // Windows removes no open file. There, one that another process opens meanwhile stays.
         if cfg!(windows) {
             drop(self);
         }
         let _ = fs::remove_file(path);
-    }
-
-    fn is_at_path(&self) -> bool {
-        match (self.file.metadata(), fs::metadata(&self.path)) {
-            (Ok(ours), Ok(there)) => is_same(&ours, &there),
-            _ => false,
-        }
-    }
-
-    fn names(&self) -> u64 {
-        self.file.metadata().map_or(1, |metadata| names(&metadata))
     }
 }
 
@@ -147,7 +132,7 @@ impl Drop for LockedFile {
 
 impl LockWait<'_> {
     /// Sleeps before the next try, unless the time is up.
-    fn pause(&self) -> Result<(), LockError> {
+    fn sleep(&self) -> Result<(), LockError> {
         if self.stopped.load(Ordering::SeqCst) {
             return Err(LockError::ShutDown);
         }
@@ -182,12 +167,9 @@ impl LockError {
                 .advice("use a path on a local disk, whose file system has locks"),
             LockError::Unsupported => error("cannot be locked: there are no locks here".into())
                 .advice("use a path on a local disk, or call generate and keep its key yourself"),
-            LockError::HardLinks(names) => error(format!(
-                "has {names} hard links: saving it in an editor would split it into two files"
-            ))
-            .advice("remove all but one"),
+            LockError::HardLinks => error("has hard links".into()).advice("remove all but one"),
             LockError::Busy => Error::new(ErrorKind::WaitTimedOut, "is in use by another process")
-                .advice("call again when that has ended"),
+                .advice("its call may still succeed; call again when it has ended"),
             LockError::ShutDown => Error::shut_down(),
         }
     }
@@ -222,15 +204,31 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The path at the end of symbolic links, where there may be no file yet.
-pub(crate) fn follow_links(mut path: PathBuf) -> PathBuf {
+/// Returns the path at the end of symbolic links, where there may be no file yet.
+pub(crate) fn follow_links(mut path: PathBuf) -> Result<PathBuf, String> {
     for _ in 0..MOST_LINKS {
         let Ok(link) = fs::read_link(&path) else {
-            break;
+            return Ok(path);
         };
         path = path.parent().unwrap_or(&path).join(link);
     }
-    path
+    Err("is a loop of symbolic links".into())
+}
+
+/// Whether the file has several names. All of them would get what is written to one.
+pub(crate) fn has_hard_links(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| names(&metadata) > 1)
+}
+
+/// Fails if the path no longer leads to this open file.
+pub(crate) fn still_at_path(file: &File, path: &Path) -> io::Result<()> {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(ours), Ok(there)) if is_same(&ours, &there) => Ok(()),
+        _ => {
+            let path = path.display();
+            Err(io::Error::other(format!("{path} was deleted or replaced")))
+        }
+    }
 }
 
 /// Waits for the lock.
@@ -238,7 +236,7 @@ fn lock(file: &File, wait: &LockWait) -> Result<(), LockError> {
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) => wait.pause()?,
+            Err(TryLockError::WouldBlock) => wait.sleep()?,
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {
                 return Err(LockError::Unsupported);

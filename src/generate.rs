@@ -2,7 +2,7 @@
 
 mod submission;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
@@ -52,8 +52,8 @@ const PATH: &str = "/v1/agent/generate";
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct GenerateRequest {
-    fields: BTreeMap<&'static str, Field>,
-    others: BTreeMap<String, Field>,
+    fields: Vec<(String, Field)>,
+    others: Vec<(String, Field)>,
     idempotency_key: Option<String>,
 }
 
@@ -134,7 +134,7 @@ impl GenerateRequest {
     ///
     /// A field that has a setter is refused by the call that sends it. Default: none.
     pub fn field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
-        self.others.insert(name.into(), Field::Json(value.into()));
+        insert(&mut self.others, name.into(), Field::Json(value.into()));
         self
     }
 
@@ -143,7 +143,7 @@ impl GenerateRequest {
     }
 
     fn set(mut self, name: &'static str, field: Field) -> Self {
-        self.fields.insert(name, field);
+        insert(&mut self.fields, name.into(), field);
         self
     }
 
@@ -152,21 +152,21 @@ impl GenerateRequest {
     }
 
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &Field)> {
-        let fields = self.fields.iter().map(|(name, field)| (*name, field));
-        let others = self.others.iter().map(|(name, field)| (&**name, field));
-        fields.chain(others)
+        let fields = self.fields.iter().chain(&self.others);
+        fields.map(|(name, field)| (&**name, field))
     }
 
     fn own_agent_id(&self) -> Option<&str> {
-        match self.fields.get("agent_id") {
-            Some(Field::Json(Value::String(id))) => Some(id),
+        let (_, field) = self.fields.iter().find(|(name, _)| name == "agent_id")?;
+        match field {
+            Field::Json(Value::String(id)) => Some(id),
             _ => None,
         }
     }
 
     /// Opens what is to be sent, or says why it cannot be sent.
     fn body(&self, service_is_local: bool) -> Result<Body> {
-        for name in self.others.keys() {
+        for (name, _) in &self.others {
             if SETTERS.split(' ').any(|setter| setter == name) {
                 let what = format!("field(\"{name}\", ..) has a setter of that name: use it");
                 return Err(Error::invalid(what));
@@ -218,22 +218,27 @@ pub struct Generation {
 impl Generation {
     /// A response from which only the ids are known.
     pub(crate) fn named(agent_id: String, idempotency_key: String) -> Self {
-        Generation::from_fields(Fields::default(), agent_id, idempotency_key)
+        Generation::from_fields(&Fields::default(), agent_id, idempotency_key)
     }
 
-    fn from_fields(mut fields: Fields, agent_id: String, idempotency_key: String) -> Self {
-        let replayed = fields.get("replayed") == Some("true");
-        for name in ["agent_id", "success", "idempotency_key", "replayed"] {
-            fields.remove(name);
-        }
-        Generation {
+    fn from_fields(fields: &Fields, agent_id: String, idempotency_key: String) -> Self {
+        let mut generation = Generation {
             agent_id,
-            status: fields.take_text("status").map(Status::from),
-            message: fields.take_text("message"),
+            status: None,
+            message: None,
             idempotency_key,
-            replayed,
-            extra: fields.extra(),
-        }
+            replayed: fields.get("replayed") == Some("true"),
+            extra: Map::new(),
+        };
+        let mut status = None;
+        generation.extra = fields.read(|name, json| match name {
+            "agent_id" | "success" | "idempotency_key" | "replayed" => true,
+            "status" => json::take_text(json, &mut status),
+            "message" => json::take_text(json, &mut generation.message),
+            _ => false,
+        });
+        generation.status = status.map(Status::from);
+        generation
     }
 }
 
@@ -255,7 +260,7 @@ impl<'de> Deserialize<'de> for Generation {
         let json = json::reread(deserializer)?;
         let fields = Fields::parse(&json);
         match (fields.id("agent_id"), fields.text("idempotency_key")) {
-            (Some(id), Some(key)) => Ok(Generation::from_fields(fields, id, key)),
+            (Some(id), Some(key)) => Ok(Generation::from_fields(&fields, id, key)),
             _ => Err(de::Error::custom(
                 "a generation needs agent_id and idempotency_key",
             )),
@@ -443,6 +448,14 @@ impl Api {
             extra: generation.extra.clone(),
         });
     }
+}
+
+/// Sets a field, among the others in the order of their names: whatever was set first, the bytes are
+/// the same.
+fn insert(fields: &mut Vec<(String, Field)>, name: String, field: Field) {
+    fields.retain(|(known, _)| *known != name);
+    let at = fields.partition_point(|(known, _)| *known < name);
+    fields.insert(at, (name, field));
 }
 
 pub(crate) fn check_key(key: &str) -> Result<&str> {

@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error};
-use serde_json::value::RawValue;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error, IgnoredAny};
 use serde_json::{Map, Value};
 
 /// How much JSON text of undocumented fields is kept. As a tree of values, 1 MiB of JSON can take
@@ -13,54 +12,73 @@ pub(crate) const MAX_EXTRA: usize = 64 * 1024;
 /// The fields of a JSON object, each still as JSON text.
 #[derive(Default)]
 pub(crate) struct Fields<'a> {
-    fields: Vec<(Cow<'a, str>, &'a str)>,
+    fields: Vec<Field<'a>>,
     /// The object has its end.
     pub is_whole: bool,
 }
+
+struct Field<'a> {
+    name: Cow<'a, str>,
+    json: &'a str,
+    /// What is in it, if it is an object and in no other field.
+    object: Option<Box<Fields<'a>>>,
+}
+
+static NO_FIELDS: Fields = Fields {
+    fields: Vec::new(),
+    is_whole: false,
+};
 
 impl<'a> Fields<'a> {
     /// Text that breaks off, or is not JSON from some point on, gives the fields before that point.
     /// Text that does not begin with an object has none, and what follows the object is not read.
     pub fn parse(text: &'a str) -> Self {
-        let text = text.trim_start_matches('\u{feff}').trim_start();
+        let text = text.trim_start_matches('\u{feff}').trim_ascii_start();
+        Fields::parse_object(text, true).0
+    }
+
+    /// The object that a text begins with, and the text behind it.
+    fn parse_object(text: &'a str, is_outer: bool) -> (Self, &'a str) {
         let mut object = Fields::default();
-        let mut next = text.strip_prefix('{').map(str::trim_start);
-        object.is_whole = next.is_some_and(|rest| rest.starts_with('}'));
-        while let Some((name, rest)) = next.and_then(parse_one::<&RawValue>) {
-            let Some(name) = decode(name.get()) else {
+        // A record has about 20.
+        object.fields.reserve(20);
+        let mut next = text.strip_prefix('{').map(str::trim_ascii_start);
+        if let Some(behind) = next.and_then(|rest| rest.strip_prefix('}')) {
+            object.is_whole = true;
+            return (object, behind);
+        }
+        while let Some((name, value)) = next.and_then(split_name) {
+            let Some((field, rest)) = Field::parse(name, value, is_outer) else {
                 break;
             };
-            let Some(value) = rest.trim_start().strip_prefix(':').map(str::trim_start) else {
-                break;
-            };
-            let Some((json, rest)) = parse_one::<&RawValue>(value) else {
-                // The fields of an object that breaks off can be read too.
-                if value.starts_with('{') {
-                    object.fields.push((name, value));
-                }
-                break;
-            };
-            let (json, rest) = (json.get(), rest.trim_start());
+            let rest = rest.trim_ascii_start();
             // A number with nothing behind it may be half of one.
-            if json.ends_with(is_digit) && !rest.starts_with([',', '}']) {
+            let is_number = field.json.ends_with(is_digit) && !field.json.starts_with('{');
+            if is_number && !rest.starts_with([',', '}']) {
                 break;
             }
-            object.fields.push((name, json));
-            object.is_whole = rest.starts_with('}');
-            next = rest.strip_prefix(',');
+            object.fields.push(field);
+            if let Some(behind) = rest.strip_prefix('}') {
+                object.is_whole = true;
+                return (object, behind);
+            }
+            next = rest.strip_prefix(',').map(str::trim_ascii_start);
         }
-        object
+        (object, "")
     }
 
     /// The names and the JSON of the fields. Of a field that comes twice, the last one counts.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &'a str)> {
-        self.fields.iter().map(|(name, json)| (&**name, *json))
+        self.fields.iter().map(|field| (&*field.name, field.json))
+    }
+
+    fn find(&self, name: &str) -> Option<&Field<'a>> {
+        self.fields.iter().rfind(|field| field.name == name)
     }
 
     /// A field's JSON. Of a field that comes twice, the last one counts.
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        let (_, json) = self.fields.iter().rfind(|(field, _)| field == name)?;
-        Some(json)
+        Some(self.find(name)?.json)
     }
 
     /// Whether the object says that a response is an error, whatever its status.
@@ -68,16 +86,16 @@ impl<'a> Fields<'a> {
         self.get("success") == Some("false")
     }
 
-    /// The fields of a field that is an object.
-    pub fn object(&self, name: &str) -> Fields<'a> {
-        Fields::parse(self.get(name).unwrap_or_default())
+    /// The fields of a field that is an object, and in no other field.
+    pub fn object(&self, name: &str) -> &Fields<'a> {
+        let object = self.find(name).and_then(|field| field.object.as_deref());
+        object.unwrap_or(&NO_FIELDS)
     }
 
     /// A field that is a text and not empty. One with an escape that stands for no character is
     /// given as it is written.
     pub fn text(&self, name: &str) -> Option<String> {
-        let text = decode(self.get(name)?)?;
-        (!text.is_empty()).then(|| text.into_owned())
+        read_text(self.get(name)?)
     }
 
     /// A field as text: what is not a string is given as JSON.
@@ -88,7 +106,7 @@ impl<'a> Fields<'a> {
         }
         // Written again, so that no escape hides a secret from being masked.
         let value: Value = serde_json::from_str(json).ok()?;
-        Some(value.to_string())
+        serde_json::to_string(&value).ok()
     }
 
     /// A field that is an identifier: a text, or a whole number.
@@ -100,42 +118,62 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub fn remove(&mut self, name: &str) {
-        self.fields.retain(|(field, _)| field != name);
-    }
-
-    /// Removes a field that is a text or null. One of another type stays.
-    pub fn take_text(&mut self, name: &str) -> Option<String> {
-        let text = self.text(name);
-        if is_text_or_null(self.get(name)?) {
-            self.remove(name);
-        }
-        text
-    }
-
-    /// Removes a field that has a type of Rust's. One of another type stays.
-    pub fn take<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
-        let value = serde_json::from_str(self.get(name)?).ok()?;
-        self.remove(name);
-        Some(value)
-    }
-
-    /// The fields that were not removed, as many as there is room for.
-    pub fn extra(self) -> Map<String, Value> {
+    /// Passes every field to a function, and returns those that it does not take, as many as there
+    /// is room for.
+    pub fn read(&self, mut take: impl FnMut(&str, &str) -> bool) -> Map<String, Value> {
         let mut extra = Map::new();
         let mut size = 0;
-        for (name, json) in self.fields {
+        for (name, json) in self.iter() {
+            // Of a field that comes twice, the last one counts.
+            if take(name, json) || self.get(name) != Some(json) {
+                continue;
+            }
             let with_this = size + name.len() + json.len();
             if with_this > MAX_EXTRA {
                 continue;
             }
             if let Ok(value) = serde_json::from_str(json) {
-                extra.insert(name.into_owned(), value);
+                extra.insert(name.into(), value);
                 size = with_this;
             }
         }
         extra
     }
+}
+
+impl<'a> Field<'a> {
+    /// The field whose value a text begins with, and the text behind it.
+    fn parse(name: Cow<'a, str>, text: &'a str, is_outer: bool) -> Option<(Self, &'a str)> {
+        let mut object = None;
+        let rest = if text.starts_with('{') && is_outer {
+            let (fields, rest) = Fields::parse_object(text, false);
+            object = Some(Box::new(fields));
+            rest
+        } else if let Some(rest) = skip_value(text) {
+            rest
+        } else if text.starts_with('{') {
+            // The fields of an object that breaks off can be read too.
+            ""
+        } else {
+            return None;
+        };
+        let json = text.get(..text.len() - rest.len())?;
+        Some((Field { name, json, object }, rest))
+    }
+}
+
+/// Sets a text from JSON that is one, or null. Returns `false` for another type.
+pub(crate) fn take_text(json: &str, text: &mut Option<String>) -> bool {
+    *text = read_text(json);
+    is_text_or_null(json)
+}
+
+/// Sets a value from JSON of its type, or null. Returns `false` for another type.
+pub(crate) fn take<T: DeserializeOwned>(json: &str, value: &mut Option<T>) -> bool {
+    let read = serde_json::from_str(json);
+    let is_read = read.is_ok();
+    *value = read.unwrap_or_default();
+    is_read
 }
 
 /// The JSON text of an object that comes from any source of serde's.
@@ -179,11 +217,42 @@ pub(crate) fn scan_for_failure(text: &str) -> bool {
     })
 }
 
-/// The JSON value that a text begins with, and the text behind it.
-fn parse_one<'a, T: Deserialize<'a>>(text: &'a str) -> Option<(T, &'a str)> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter();
-    let value = values.next()?.ok()?;
-    Some((value, text.get(values.byte_offset()..)?))
+/// The name of the field that a text begins with, and the text of its value.
+fn split_name(text: &str) -> Option<(Cow<'_, str>, &str)> {
+    let (name, rest) = match split_plain(text) {
+        Some((name, rest)) => (name.into(), rest),
+        None => {
+            let rest = skip_value(text)?;
+            (decode(text.get(..text.len() - rest.len())?)?, rest)
+        }
+    };
+    let value = rest.trim_ascii_start().strip_prefix(':')?;
+    Some((name, value.trim_ascii_start()))
+}
+
+/// The text behind the JSON value that a text begins with.
+fn skip_value(text: &str) -> Option<&str> {
+    if let Some((_, rest)) = split_plain(text) {
+        return Some(rest);
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    values.next()?.ok()?;
+    text.get(values.byte_offset()..)
+}
+
+/// What is in the JSON string that a text begins with, if that has no escapes, and the text behind
+/// it. Most names and values are such strings, and a parser costs more.
+fn split_plain(text: &str) -> Option<(&str, &str)> {
+    let text = text.strip_prefix('"')?;
+    let is_end = |byte| byte == b'"' || byte == b'\\' || byte < b' ';
+    let (plain, rest) = text.split_at_checked(text.bytes().position(is_end)?)?;
+    Some((plain, rest.strip_prefix('"')?))
+}
+
+/// A JSON string as text, if it is not empty.
+fn read_text(json: &str) -> Option<String> {
+    let text = decode(json)?;
+    (!text.is_empty()).then(|| text.into_owned())
 }
 
 /// A JSON string, which is copied only where it has escapes.

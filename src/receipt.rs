@@ -288,9 +288,6 @@ impl<'a> Receipt<'a> {
         let others_may_send = matches!(error, LockError::Busy | LockError::ShutDown);
         let error = match error {
             LockError::ShutDown => Error::shut_down().call(self.call),
-            LockError::Busy => self
-                .named(error.into_error(ErrorKind::Receipt))
-                .advice("that may be sending a request; call again when it has ended"),
             _ => self.named(error.into_error(ErrorKind::Receipt)),
         };
         let error = self.unread(error);

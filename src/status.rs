@@ -70,7 +70,7 @@ fn parse(response: Response, agent_id: &str) -> Result<Agent> {
     let data = fields.object("data");
     // A record that breaks off may lack what comes last. One that is too long to be read does too.
     let is_usable = data.is_whole || response.is_too_long;
-    let named = Agent::id_in(&data).unwrap_or(agent_id.into());
+    let named = Agent::id_in(data).unwrap_or(agent_id.into());
     let Some(agent) = Agent::from_fields(data, named).filter(|_| is_usable) else {
         return Err(response.missing("the response has no status of the agent"));
     };
@@ -110,7 +110,7 @@ pub(crate) fn not_found(error: Error) -> Error {
 /// The path of a status request.
 pub(crate) fn path(agent_id: &str) -> Result<String> {
     let segment = segment("agent id", agent_id).map_err(|error| error.call("status"))?;
-    Ok(format!("/v1/agent/status/{segment}"))
+    Ok(["/v1/agent/status/", &segment].concat())
 }
 
 /// A name, such as an agent id, as one segment of a path, whatever is in it.

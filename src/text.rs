@@ -33,6 +33,7 @@ fn is_invisible(c: char) -> bool {
 /// The first character that a person does not see in a text, or takes for a plain space.
 pub(crate) fn hidden_char(text: &str) -> Option<char> {
     text.chars()
+        .filter(|c| !c.is_ascii_graphic())
         .find(|&c| c.is_control() || is_invisible(c) || (c.is_whitespace() && c != ' '))
 }
 
@@ -56,6 +57,20 @@ pub(crate) fn describe_char(c: char) -> String {
 pub(crate) fn excerpt(text: &str) -> &str {
     let end = text.char_indices().nth(EXCERPT).map(|(at, _)| at);
     text.get(..end.unwrap_or(text.len())).unwrap_or_default()
+}
+
+/// Cuts a text of the service's before its first URL, which may be a credential.
+pub(crate) fn before_url(text: &str) -> String {
+    let lower = text.to_ascii_lowercase();
+    for (at, _) in lower.match_indices("http") {
+        let after = lower.get(at + 4..).unwrap_or_default();
+        let after = after.strip_prefix('s').unwrap_or(after);
+        // JSON, HTML and other URLs may escape the colon.
+        if after.starts_with([':', '%', '\\', '&']) {
+            return text.get(..at).unwrap_or_default().to_owned() + "[URL]";
+        }
+    }
+    text.into()
 }
 
 /// What a gateway's page says: the title of an HTML page, or the text itself.

@@ -36,9 +36,56 @@ pub(crate) fn is_loopback(host: &str) -> bool {
         || address.is_some_and(|ip| ip.to_canonical().is_loopback())
 }
 
+/// Resolves a reference, such as that of a redirect, by RFC 3986. Its fragment is dropped.
+pub(crate) fn resolve(url: &str, reference: &str) -> String {
+    let reference = before(reference, &['#']);
+    let (scheme, rest) = url.split_once("//").unwrap_or(("", url));
+    let authority = before(rest, &['/', '?']);
+    let path = before(rest.strip_prefix(authority).unwrap_or_default(), &['?']);
+    let (folder, _) = path.rsplit_once('/').unwrap_or_default();
+    let path = match reference.chars().next() {
+        _ if has_scheme(reference) => return reference.to_owned(),
+        _ if reference.starts_with("//") => return [scheme, reference].concat(),
+        None => return url.to_owned(),
+        Some('/') => reference.to_owned(),
+        Some('?') => [path, reference].concat(),
+        Some(_) => [folder, "/", reference].concat(),
+    };
+    [scheme, "//", authority, &*without_dots(&path)].concat()
+}
+
+/// The text up to the first of these.
+fn before<'a>(text: &'a str, ends: &[char]) -> &'a str {
+    text.split(ends).next().unwrap_or_default()
+}
+
+fn has_scheme(reference: &str) -> bool {
+    let (scheme, _) = reference.split_once(':').unwrap_or_default();
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+    scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.bytes().all(is_allowed)
+}
+
+/// A path, without its segments `.` and `..`, and its query.
+fn without_dots(path_and_query: &str) -> String {
+    let path = before(path_and_query, &['?']);
+    let query = path_and_query.strip_prefix(path).unwrap_or_default();
+    let mut segments = Vec::new();
+    for segment in path.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
+    }
+    if path.ends_with("/.") || path.ends_with("/..") {
+        segments.push("");
+    }
+    format!("/{}{query}", segments.join("/"))
+}
+
 /// A text as one segment of a path, whatever is in it.
 pub(crate) fn path_segment(text: &str) -> String {
-    let mut segment = String::new();
+    let mut segment = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

@@ -41,6 +41,8 @@
 //! - A file that is not published yet, an expired URL, a connection that breaks or stalls, and a
 //!   storage that fails are retried, each time with a new URL. Ten tries in a row that bring the file
 //!   no further end the call.
+//! - A range that the storage refuses is asked for once more as the whole file before the call ends.
+//!   The part stays until the first byte of that comes.
 //! - A storage that takes longer to begin its response than [`stall`] is given the
 //!   [`response_timeout`] in the next try.
 //! - The proxy and `NO_PROXY` are decided for the storage's host. The certificates of

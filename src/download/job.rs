@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::part::{Note, Part};
+use super::part::{Note, Part, about_file};
 use super::step::{self, Failure, Step, next_step, strong_etag};
 use super::{Download, Downloaded, offer};
 use crate::api::Api;
@@ -19,7 +19,7 @@ const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 
 const CALL_AGAIN: &str = "call download again";
 
-const PUBLISHED_LATER: &str = "it can take half an hour; call download again later";
+const PUBLISHED_LATER: &str = "call download again in half an hour";
 
 /// A download in progress.
 pub(super) struct Job<'a> {
@@ -36,6 +36,8 @@ pub(super) struct Job<'a> {
     fetched: u64,
     /// The time of the next event.
     next_event: Duration,
+    /// The endpoint has named a URL.
+    pub has_offer: bool,
     /// Why the last try brought no whole file.
     last_error: Option<Error>,
 }
@@ -52,6 +54,7 @@ impl<'a> Job<'a> {
             furthest: 0,
             fetched: 0,
             next_event: Duration::ZERO,
+            has_offer: false,
             last_error: None,
         }
     }
@@ -60,16 +63,16 @@ impl<'a> Job<'a> {
         self.download.check()?;
         let endpoint = offer::endpoint(self.agent_id, self.download)?;
         let target = file::check_path(path)
+            .and_then(file::follow_links)
             .map_err(|what| file_error(path, what).advice("choose another path"))?;
-        let target = file::follow_links(target);
         if let Some(there) = self.existing(&target) {
             if Part::has_note(&target) {
                 // Removes the one that a crash has left beside a whole file.
-                drop(self.open(&target, &endpoint, Duration::ZERO));
+                drop(self.lock_part(&target, &endpoint, Duration::ZERO));
             }
             return Ok(there);
         }
-        let mut part = self.open(&target, &endpoint, self.deadline)?;
+        let mut part = self.lock_part(&target, &endpoint, self.deadline)?;
         // Another process may have had the lock, and finished.
         if let Some(there) = self.existing(&target) {
             return Ok(there);
@@ -77,7 +80,7 @@ impl<'a> Job<'a> {
         while !part.is_whole() {
             self.attempts += 1;
             if let Err(failure) = self.attempt(&endpoint, &mut part) {
-                self.pause(failure, &part)?;
+                self.retry_or_fail(failure, &part)?;
             }
         }
         let downloaded = Downloaded {
@@ -88,7 +91,7 @@ impl<'a> Job<'a> {
         };
         part.finish(&*self.api.shared.clock).map_err(|reason| {
             let what = format!("cannot be put in place: {reason}");
-            file_error(&downloaded.path, what).advice("fix that, then call download again")
+            file_error(&downloaded.path, what).advice(CALL_AGAIN)
         })?;
         Ok(downloaded)
     }
@@ -104,12 +107,9 @@ impl<'a> Job<'a> {
         })
     }
 
-    fn open(&self, target: &Path, endpoint: &str, until: Duration) -> Result<Part> {
+    fn lock_part(&self, target: &Path, endpoint: &str, until: Duration) -> Result<Part> {
         let request = [&self.api.shared.transport.base().url, endpoint].concat();
-        Part::open(target, request, &self.api.lock_wait(until)).map_err(|error| {
-            let error = error.into_error(ErrorKind::File);
-            error.within(&format!("file {}", target.display()))
-        })
+        Part::lock(target, request, &self.api.lock_wait(until))
     }
 
     /// Asks for a URL, which then cannot have expired, and fetches as much as comes.
@@ -121,13 +121,14 @@ impl<'a> Job<'a> {
             url: &offer.url,
             range,
             stall: match self.last_error.as_ref().map(Error::kind) {
-                // The head may take as long as that of any other response.
+                // Some storages begin late, and ureq has one limit for the head and for each read.
                 Some(ErrorKind::Timeout) => self.download.stall.max(transport.response_timeout),
                 _ => self.download.stall,
             },
             deadline: self.deadline,
         })?;
-        match next_step(&stream.head, range.map(|range| range.0), &part.note) {
+        let offset = range.map(|range| range.0);
+        match next_step(&stream.head, offset, &part.note, self.failures) {
             Step::Write(offset, total) => {
                 let note = Note {
                     model: offer.model,
@@ -153,6 +154,17 @@ impl<'a> Job<'a> {
             started.map_err(|reason| write_error(reason, part))?;
         }
         while n > 0 {
+            if part
+                .note
+                .total
+                .is_some_and(|total| part.offset + n as u64 > total)
+            {
+                // What was written of this body may be wrong too.
+                let cut = part.begin(offset, part.note.clone());
+                cut.map_err(|reason| write_error(reason, part))?;
+                part.offset = 0;
+                break;
+            }
             let written = part.write(buffer.get(..n).unwrap_or_default());
             written.map_err(|reason| write_error(reason, part))?;
             self.fetched += n as u64;
@@ -188,11 +200,13 @@ impl<'a> Job<'a> {
     }
 
     /// Pauses before the next try, or returns the error that ends the call.
-    fn pause(&mut self, failure: Failure, part: &Part) -> Result<()> {
+    fn retry_or_fail(&mut self, failure: Failure, part: &Part) -> Result<()> {
         let delay = step::pause(&failure, self.failures, self.download.interval);
         let Failure { error, is_pending } = failure;
         if error.kind() == ErrorKind::WaitTimedOut {
-            return Err(self.deadline_error(part, false));
+            let timeout = human_time(self.download.timeout);
+            let what = format!("the file was not whole within {timeout}");
+            return Err(deadline_error(what, part).advice(CALL_AGAIN));
         }
         let Some(delay) = delay else {
             return Err(match error.is_retryable() {
@@ -202,38 +216,39 @@ impl<'a> Job<'a> {
         };
         self.failures += u32::from(!is_pending);
         let error = self.last_error.insert(self.about(error));
-        let now = self.api.shared.clock.now();
-        if delay >= self.deadline.saturating_sub(now) {
-            return Err(self.deadline_error(part, is_pending));
+        let remaining = self.deadline.saturating_sub(self.api.shared.clock.now());
+        if delay < remaining {
+            self.api.pause(self.attempts, delay, error);
+            return Ok(());
         }
-        self.api.pause(self.attempts, delay, error);
-        Ok(())
-    }
-
-    pub fn about(&self, error: Error) -> Error {
-        let error = about_agent(error, self.agent_id);
-        error.call("download").after(self.attempts)
-    }
-
-    /// There is no time left, or too little for another try.
-    fn deadline_error(&mut self, part: &Part, is_pending: bool) -> Error {
-        let timeout = human_time(self.download.timeout);
-        let mut what = format!("the file was not whole within {timeout}");
-        if part.offset > 0 {
-            what += &format!(" ({} are there)", human_size(part.offset));
-        }
-        let error = Error::new(ErrorKind::WaitTimedOut, what);
-        let error = match is_pending {
-            true => error.advice(PUBLISHED_LATER),
-            false => error.advice(CALL_AGAIN),
+        let (asks, advice) = match error.retry_after() {
+            Some(wait) if wait == delay => ("the server asks to wait", CALL_AGAIN),
+            _ if is_pending => ("the interval is", PUBLISHED_LATER),
+            _ => ("the next pause is", CALL_AGAIN),
         };
-        error.after_try("try", self.last_error.take())
+        let [delay, remaining] = [delay, remaining].map(human_time);
+        let what = format!("{asks} {delay}, but the call has {remaining} left");
+        let error = deadline_error(what, part).advice(advice);
+        Err(error.after_try("try", self.last_error.take()))
+    }
+
+    /// Names the call and the agent. What the service says may have the signed URL in it.
+    pub fn about(&self, error: Error) -> Error {
+        let error = about_agent(error, self.agent_id).without_urls();
+        error.call("download").after(self.attempts)
     }
 }
 
+/// There is no time left, or too little for another try.
+fn deadline_error(mut what: String, part: &Part) -> Error {
+    if part.offset > 0 {
+        what += &format!(" ({} are there)", human_size(part.offset));
+    }
+    Error::new(ErrorKind::WaitTimedOut, what)
+}
+
 fn file_error(path: &Path, what: String) -> Error {
-    let path = path.display().to_string();
-    Error::new(ErrorKind::File, what).within(format!("file {path}").trim())
+    about_file(path, Error::new(ErrorKind::File, what))
 }
 
 /// Says which file cannot be written, and how much of it is missing.

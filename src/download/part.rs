@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
 use crate::file::{self, LockError, LockWait, LockedFile};
 use crate::retry;
 
@@ -22,10 +23,13 @@ const LONGEST_NOTE: u64 = 64 * 1024;
 const RENAME_PATIENCE: Duration = Duration::from_secs(3);
 const RENAME_INTERVAL: Duration = Duration::from_millis(50);
 
+/// What a note begins with, also one that a power cut has torn.
+const NOTE_START: &[u8] = b"{\"request\":";
+
 /// What the part is a part of, and how much of it is surely on the disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Note {
-    /// The URL that asks for the file: it names the service, the agent and the model that is asked for.
+    /// The URL that asks for the file: it names the service, the agent and the model asked for.
     pub request: String,
     /// The model that the service named.
     pub model: Option<String>,
@@ -33,8 +37,8 @@ pub(super) struct Note {
     pub etag: Option<String>,
     pub total: Option<u64>,
     pub synced: u64,
-    /// Since when the computer runs, as an id. Where it still does, all that was written is there:
-    /// a process that is killed loses nothing of that, but a power cut does.
+    /// An id that changes when the computer starts. If it is the same, all that was written is there:
+    /// a power cut loses some of that, but a process that is killed does not.
     pub boot: Option<String>,
 }
 
@@ -69,26 +73,39 @@ pub(super) struct Part {
 
 impl Part {
     /// Waits for the lock, and finds what an earlier call with the same request left.
-    pub fn open(target: &Path, request: String, wait: &LockWait) -> Result<Self, LockError> {
+    pub fn lock(target: &Path, request: String, wait: &LockWait) -> Result<Self> {
         let [mut path, note_path] = paths(target);
         for path in [&path, &note_path] {
-            // A link would be renamed in place of the file.
-            if path.is_symlink() || file::check_path(path).is_err() {
-                let what = format!("{} is not a regular file", path.display());
-                return Err(LockError::Open(io::Error::other(what)));
+            // A link would be renamed in place of the file. What has other names is somebody else's.
+            let is_linked = path.is_symlink() || file::has_hard_links(path);
+            if is_linked || file::check_path(path).is_err() {
+                return Err(refused(path, "is not a regular file, or has hard links"));
             }
         }
+        let mut bytes = Vec::new();
         let lock = match LockedFile::open(&note_path, wait) {
-            Ok(lock) => Some(lock),
+            Ok(mut lock) => {
+                bytes = lock.read(LONGEST_NOTE).unwrap_or_default();
+                // The note is written first. One beside it would make it a part of ours.
+                if bytes.is_empty() && len(&path) > 0 {
+                    lock.remove();
+                    return Err(refused(&path, "is not the part of a download"));
+                }
+                Some(lock)
+            }
             Err(LockError::Unsupported | LockError::Lock(_)) => {
-                if fs::metadata(&note_path).is_ok_and(|note| note.len() == 0) {
+                if len(&note_path) == 0 {
                     let _ = fs::remove_file(&note_path);
                 }
                 path = unshared(target);
                 None
             }
-            Err(error) => return Err(error),
+            Err(error) => return Err(about_file(&note_path, error.into_error(ErrorKind::File))),
         };
+        // A power cut may leave zeros.
+        if !bytes.starts_with(NOTE_START) && bytes.iter().any(|byte| *byte != 0) {
+            return Err(refused(&note_path, "is not the note of a download"));
+        }
         let mut part = Part {
             target: target.into(),
             path,
@@ -101,9 +118,10 @@ impl Part {
             },
             offset: 0,
         };
-        if let Some(note) = part.lock.as_mut().and_then(read_note) {
-            let len = fs::metadata(&part.path).map_or(0, |metadata| metadata.len());
-            part.offset = note.usable(&part.note, len);
+        // Behind the first line may be the rest of a longer one.
+        let line = bytes.split(|byte| *byte == b'\n').next();
+        if let Ok(note) = serde_json::from_slice::<Note>(line.unwrap_or_default()) {
+            part.offset = note.usable(&part.note, len(&part.path));
             if part.offset > 0 {
                 let boot = part.note.boot.take();
                 part.note = Note { boot, ..note };
@@ -112,7 +130,7 @@ impl Part {
         Ok(part)
     }
 
-    /// Whether there is a note, be it only what a crash has left beside a whole file.
+    /// Whether there is a note. A crash may have left one beside a whole file.
     pub fn has_note(target: &Path) -> bool {
         let [_, note_path] = paths(target);
         note_path.exists()
@@ -130,7 +148,7 @@ impl Part {
 
     /// Cuts what is there to this length. Then the note is on the disk before any new byte is.
     pub fn begin(&mut self, offset: u64, note: Note) -> io::Result<()> {
-        let mut file = open(&self.path)?;
+        let mut file = open_file(&self.path)?;
         file.set_len(offset)?;
         file.seek(SeekFrom::Start(offset))?;
         self.file = Some(file);
@@ -153,6 +171,7 @@ impl Part {
 
     fn sync(&mut self) -> io::Result<()> {
         if let Some(file) = &self.file {
+            file::still_at_path(file, &self.path)?;
             file.sync_all()?;
             self.note.synced = self.offset;
             self.save()?;
@@ -173,11 +192,16 @@ impl Part {
     /// Puts the whole file to its place.
     pub fn finish(mut self, clock: &dyn Clock) -> io::Result<()> {
         // What an earlier process wrote may not be on the disk either.
-        self.file = Some(open(&self.path)?);
+        let file = self.file.take().map_or_else(|| open_file(&self.path), Ok)?;
+        self.file = Some(file);
         self.sync()?;
         self.file = None;
-        if fs::metadata(&self.path)?.len() != self.offset {
+        if len(&self.path) != self.offset {
             return Err(io::Error::other("another program changed its part"));
+        }
+        if let Ok(replaced) = fs::metadata(&self.target) {
+            // Where this cannot be, there are no modes.
+            let _ = fs::set_permissions(&self.path, replaced.permissions());
         }
         let until = clock.now().saturating_add(RENAME_PATIENCE);
         while let Err(error) = fs::rename(&self.path, &self.target) {
@@ -200,25 +224,39 @@ impl Drop for Part {
         if self.note.boot.is_none() {
             let _ = self.sync();
         }
-        match self.lock.take() {
-            Some(lock) if !self.path.exists() => lock.remove(),
-            Some(_) => {}
-            None => drop(fs::remove_file(&self.path)),
+        let is_there = match &self.file {
+            Some(file) => file::still_at_path(file, &self.path).is_ok(),
+            None => self.path.exists(),
+        };
+        let lock = self.lock.take();
+        match lock.filter(|lock| lock.still_at_path().is_ok()) {
+            Some(lock) if !is_there => lock.remove(),
+            None if is_there => drop(fs::remove_file(&self.path)),
+            _ => {}
         }
     }
 }
 
-/// The first line of the file: behind it may be the rest of a longer one.
-fn read_note(lock: &mut LockedFile) -> Option<Note> {
-    let bytes = lock.read(LONGEST_NOTE).ok()?;
-    let line = bytes.split(|byte| *byte == b'\n').next()?;
-    serde_json::from_slice(line).ok()
+/// Another program has made this file.
+fn refused(path: &Path, what: &str) -> Error {
+    let error = Error::new(ErrorKind::File, what).advice("delete it, or choose another path");
+    about_file(path, error)
+}
+
+/// Names the file that an error is about.
+pub(super) fn about_file(path: &Path, error: Error) -> Error {
+    error.within(format!("file {}", path.display()).trim())
 }
 
 /// Opens the part, which is not truncated: it may be another file's.
-fn open(path: &Path) -> io::Result<File> {
+fn open_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).open(path)
+}
+
+/// The length of a file, 0 if there is none.
+fn len(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
 /// The part of a file, and its note.

@@ -37,10 +37,12 @@ impl From<Error> for Failure {
     }
 }
 
-/// Decides what a response means. `offset` is where it was to begin, if not at the start.
-pub(super) fn next_step(head: &Head, offset: Option<u64>, note: &Note) -> Step {
+/// Decides what a response means. `offset` is where it was to begin, if not at the start. `failures`
+/// counts as in [`pause`].
+pub(super) fn next_step(head: &Head, offset: Option<u64>, note: &Note, failures: u32) -> Step {
     use ErrorKind::{Rejected, Service, UnexpectedResponse};
-    match (head.status, offset) {
+    let step = match (head.status, offset) {
+        (200 | 206, _) if is_text(head) => Step::Fail(UnexpectedResponse, "sent text, not a file"),
         (200, _) if is_whole_file(head) => Step::Write(0, length(head)),
         (206, Some(offset)) => match continued_total(head, offset, note) {
             Some(total) => Step::Write(offset, Some(total)),
@@ -51,35 +53,51 @@ pub(super) fn next_step(head: &Head, offset: Option<u64>, note: &Note) -> Step {
         (400 | 401 | 403 | 404 | 410, _) => Step::Fail(Service, "refuses the signed URL"),
         (408 | 425 | 429 | 500.., _) => Step::Fail(Service, "failed"),
         _ => Step::Fail(Rejected, "rejected the request"),
+    };
+    // It may refuse ranges alone: every later call would ask for the same one again.
+    let is_end = matches!(step, Step::Fail(kind, _) if !may_retry(kind.is_transient(), failures));
+    match is_end && offset.is_some() {
+        true => Step::WithoutRange,
+        false => step,
     }
 }
 
 /// Whether a 200 is the whole file, and says where that ends.
 fn is_whole_file(head: &Head) -> bool {
+    let has_end = length(head) > Some(0) || head.is_chunked();
+    has_end && head.get("content-range").is_none() && !is_encoded(head)
+}
+
+/// Whether a body is a page or an error. A file may have any other media type: that of nginx, where
+/// none is set, is `text/plain`.
+fn is_text(head: &Head) -> bool {
     let media_type = head.get("content-type").unwrap_or_default();
-    let is_html = media_type.to_ascii_lowercase().starts_with("text/html");
-    let has_end = length(head) > Some(0) || head.get("transfer-encoding").is_some();
-    has_end && head.get("content-range").is_none() && !is_html && !is_encoded(head)
+    let media_type = media_type
+        .split([';', ' '])
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    ["html", "json", "xml"]
+        .iter()
+        .any(|end| media_type.ends_with(end))
 }
 
 /// The length of the whole file, if a 206 continues the noted one at this offset.
 fn continued_total(head: &Head, offset: u64, note: &Note) -> Option<u64> {
     let range = head.get("content-range")?.strip_prefix("bytes ")?;
     let (range, total) = range.split_once('/')?;
-    let (start, _) = range.split_once('-')?;
-    let total: u64 = total.parse().ok()?;
+    let (start, end) = range.split_once('-')?;
+    let (end, total): (u64, u64) = (end.parse().ok()?, total.parse().ok()?);
     let is_same = strong_etag(head) == note.etag && note.total.is_none_or(|noted| noted == total);
+    let is_next = start.parse() == Ok(offset) && offset <= end && end < total;
     let has_room = length(head).is_none_or(|length| length <= total.saturating_sub(offset));
-    let is_next = start.parse() == Ok(offset) && has_room;
-    (is_same && is_next && !is_encoded(head)).then_some(total)
+    (is_same && is_next && has_room && !is_encoded(head)).then_some(total)
 }
 
 /// The length of the body, unless its end says that.
 fn length(head: &Head) -> Option<u64> {
-    match head.get("transfer-encoding") {
-        Some(_) => None,
-        None => head.get("content-length")?.parse().ok(),
-    }
+    let length = head.get("content-length")?.parse().ok();
+    length.filter(|_| !head.is_chunked())
 }
 
 /// A validator that stands for the same bytes, and not only for the same meaning.
@@ -89,10 +107,15 @@ pub(super) fn strong_etag(head: &Head) -> Option<String> {
     is_strong.then(|| etag.to_owned())
 }
 
-/// Whether the body is compressed, or changed in another way.
+/// Whether the body is compressed, or changed in another way than in chunks.
 fn is_encoded(head: &Head) -> bool {
-    let encoding = head.get("content-encoding").unwrap_or("identity");
-    !encoding.eq_ignore_ascii_case("identity")
+    let is = |name, coding| {
+        head.get(name)
+            .unwrap_or(coding)
+            .eq_ignore_ascii_case(coding)
+    };
+    let is_plain = head.is_chunked() || is("transfer-encoding", "identity");
+    !is_plain || !is("content-encoding", "identity")
 }
 
 /// How long to pause before the next try, if there is to be one. `failures` counts the tries before
@@ -102,8 +125,13 @@ pub(super) fn pause(failure: &Failure, failures: u32, interval: Duration) -> Opt
     if failure.is_pending {
         return Some(interval.max(retry_after));
     }
-    let may_pass = failure.error.is_retryable() && failures + 1 < MOST_FAILURES;
-    may_pass.then(|| retry::backoff(failures, retry::random()).max(retry_after))
+    let may_retry = may_retry(failure.error.is_retryable(), failures);
+    may_retry.then(|| retry::backoff(failures, retry::random()).max(retry_after))
+}
+
+/// Whether this try is followed by another one, although it failed.
+fn may_retry(is_transient: bool, failures: u32) -> bool {
+    is_transient && failures + 1 < MOST_FAILURES
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::acceptance::{Outcome, acceptance};
 use crate::body::Body;
@@ -188,7 +188,7 @@ impl Submission {
             billing = Billing::Unknown;
         }
         if let (Billing::Billed, Some(id)) = (billing, documented) {
-            let mut generation = Generation::from_fields(fields, id, self.key.clone());
+            let mut generation = Generation::from_fields(&fields, id, self.key.clone());
             let replayed = response.header("idempotency-replayed").unwrap_or_default();
             generation.replayed = replayed.eq_ignore_ascii_case("true");
             return Ok(generation);
@@ -214,6 +214,7 @@ impl Submission {
 }
 
 /// The line with which a receipt has an agent.
-pub(crate) fn accepted_line(agent_id: &str, key: &str) -> Value {
-    json!({"accepted": {"agent_id": agent_id, "idempotency_key": key}})
+pub(crate) fn accepted_line(agent_id: &str, key: &str) -> String {
+    let line = json!({"accepted": {"agent_id": agent_id, "idempotency_key": key}});
+    serde_json::to_string(&line).unwrap_or_default()
 }

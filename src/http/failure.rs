@@ -1,6 +1,6 @@
 //! What ureq reports where no response came, as an error of this crate.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use ureq::{Proxy, Timeout};
 
@@ -17,7 +17,7 @@ pub(super) const BASE_URL_HINT: &str = " (is the base URL right?)";
 /// Who an exchange is with, and how long each of its phases may take.
 pub(super) struct Limits {
     /// The host, and the proxy if there is one.
-    pub peer: String,
+    pub peer: Arc<str>,
     /// What else may be wrong where the peer is not who it should be.
     pub hint: &'static str,
     pub proxy: Option<Proxy>,

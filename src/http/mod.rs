@@ -13,8 +13,8 @@ use std::{env, io::Read, sync::Arc, time::Duration};
 
 use ureq::config::Config as UreqConfig;
 use ureq::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use ureq::http::{HeaderValue, Request as UreqRequest};
-use ureq::{Agent, AsSendBody, Proxy, SendBody};
+use ureq::http::{HeaderName, HeaderValue, Method as UreqMethod, Request as UreqRequest};
+use ureq::{Agent, Proxy, SendBody};
 
 use crate::config::{Config, LONGEST_TIME, Setting};
 use crate::error::{Error, ErrorKind, Result};
@@ -50,6 +50,8 @@ const MAX_IDLE_BEFORE_GET: Duration = Duration::from_secs(15);
 /// A connection that was idle for longer may be closed by the server at any moment.
 const MAX_IDLE_BEFORE_OTHERS: Duration = Duration::from_secs(1);
 
+static API_SECRET: HeaderName = HeaderName::from_static("api-secret");
+
 /// The connections to the service, and the secret that goes over them.
 pub(crate) struct Transport {
     agent: Agent,
@@ -60,7 +62,10 @@ pub(crate) struct Transport {
     /// The proxy of the base URL.
     proxy: Option<Proxy>,
     base: BaseUrl,
+    /// The service and its proxy, for errors.
+    peer: Arc<str>,
     secret: Secret,
+    secret_header: HeaderValue,
     /// Why no request can be sent, if that is so.
     problem: Option<String>,
     connect_timeout: Duration,
@@ -86,8 +91,10 @@ impl Transport {
             return Err(base_url.error(what));
         }
         let secret = config.secret.as_ref().map(Secret::new).transpose()?;
+        let is_missing = secret.is_none();
+        let secret = secret.unwrap_or_default();
         let no_secret = "no API secret: set BITHUMAN_API_SECRET or ApiBuilder::secret";
-        let mut problem = secret.is_none().then(|| no_secret.to_owned());
+        let mut problem = is_missing.then(|| no_secret.to_owned());
         let proxy = proxy::choose(config.proxy.as_ref(), &base, variable).unwrap_or_else(|error| {
             problem = Some(error.what().into());
             None
@@ -112,9 +119,11 @@ impl Transport {
             agent: Agent::new_with_config(ureq.clone()),
             storage: Agent::new_with_config(ureq),
             proxy_setting: config.proxy.clone(),
+            peer: peer(&base, proxy.as_ref()).into(),
             proxy,
             base,
-            secret: secret.unwrap_or_default(),
+            secret_header: header(&secret),
+            secret,
             problem,
             connect_timeout: config.connect_timeout.min(LONGEST_TIME),
             response_timeout: config.response_timeout.min(LONGEST_TIME),
@@ -202,30 +211,34 @@ impl Transport {
 
     /// Hands a request to ureq.
     fn run(&self, request: &mut Request, limits: &Limits) -> Result<UreqResponse, ureq::Error> {
-        // Secret::new has refused what no header can carry.
-        let none = HeaderValue::from_static("");
-        let mut secret = HeaderValue::from_str(self.secret.expose()).unwrap_or(none);
-        secret.set_sensitive(true);
+        let method = match request.method {
+            Method::Get => UreqMethod::GET,
+            Method::Post => UreqMethod::POST,
+            Method::Delete => UreqMethod::DELETE,
+        };
         let mut builder = UreqRequest::builder()
-            .method(request.method.as_str())
+            .method(method)
             .uri([&*self.base.url, request.path].concat())
-            .header("api-secret", secret);
+            .header(&API_SECRET, &self.secret_header);
         if request.method == Method::Get {
-            builder = builder.header(CACHE_CONTROL, "no-cache");
+            builder = builder.header(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         } else {
             builder = builder.header(CONTENT_LENGTH, request.body_len());
         }
         if let Some(key) = request.idempotency_key {
             builder = builder.header("Idempotency-Key", key);
         }
-        let Some(body) = &mut request.body else {
-            return self.agent.run(self.limit(builder.body(())?, limits));
-        };
-        let body = SendBody::from_reader(*body);
-        let request = builder
-            .header(CONTENT_TYPE, "application/json")
-            .body(body)?;
-        self.agent.run(self.limit(request, limits))
+        if request.body.is_some() {
+            builder = builder.header(CONTENT_TYPE, "application/json");
+        }
+        let limited = self.limit(builder.body(())?, limits);
+        match &mut request.body {
+            Some(body) => {
+                let body = SendBody::from_reader(*body);
+                self.agent.run(limited.map(|()| body))
+            }
+            None => self.agent.run(limited),
+        }
     }
 
     /// Gives each phase its own time, or what remains if that is less.
@@ -233,7 +246,7 @@ impl Transport {
     /// Without ureq's limits for a whole call and for the DNS lookup, and for a connection through
     /// a proxy: for those it starts a thread, and panics where the system refuses one. Through a
     /// proxy the limit of a read bounds what the proxy says.
-    fn limit<B: AsSendBody>(&self, request: UreqRequest<B>, limits: &Limits) -> UreqRequest<B> {
+    fn limit(&self, request: UreqRequest<()>, limits: &Limits) -> UreqRequest<()> {
         let at_most = |own: Duration| Some(own.min(limits.remaining.unwrap_or(own)));
         let is_proxied = limits.proxy.is_some();
         let (read, body) = match limits.stall {
@@ -272,7 +285,7 @@ impl Transport {
             _ => (self.response_timeout, MAX_IDLE_BEFORE_OTHERS),
         };
         Ok(Limits {
-            peer: peer(&self.base, self.proxy.as_ref()),
+            peer: self.peer.clone(),
             hint: BASE_URL_HINT,
             proxy: self.proxy.clone(),
             connect: self.connect_timeout,
@@ -332,6 +345,14 @@ fn peer(target: &BaseUrl, proxy: Option<&Proxy>) -> String {
         Some(proxy) => format!("{host}{THROUGH}{}:{}", proxy.host(), proxy.port()),
         None => host.clone(),
     }
+}
+
+/// The header with the secret, which `Secret` has checked. ureq logs none of its value.
+fn header(secret: &Secret) -> HeaderValue {
+    let none = HeaderValue::from_static("");
+    let mut value = HeaderValue::from_str(secret.expose()).unwrap_or(none);
+    value.set_sensitive(true);
+    value
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -136,7 +136,7 @@ impl Response {
         if code.is_none() && message.is_none() && details.is_none() {
             message = Some(self.body.clone());
         } else if self.status == 402 {
-            let amounts = amounts(&error).or(amounts(&fields));
+            let amounts = amounts(error).or(amounts(&fields));
             let parts = [details, amounts].into_iter().flatten();
             details = Some(parts.collect::<Vec<_>>().join("; ")).filter(|text| !text.is_empty());
         }

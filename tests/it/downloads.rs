@@ -106,6 +106,9 @@ impl Desk {
     }
 }
 
+/// How a note begins.
+const NOTE: &str = "{\"request\":";
+
 #[test]
 fn a_file_is_downloaded_and_if_missing_leaves_it_alone() {
     let desk = Desk::new(3 * MB);
@@ -119,12 +122,22 @@ fn a_file_is_downloaded_and_if_missing_leaves_it_alone() {
     assert_eq!((there.length, there.fetched), (3 * MB as u64, 0));
     // A crash may have left the note, but with a part beside it, it is somebody's.
     for (name, left) in [("agent.imx.part.json", 1), ("agent.imx.part", 3)] {
-        fs::write(desk.dir.path("agent.imx.part.json"), "{}").unwrap();
-        fs::write(desk.dir.path(name), "{}").unwrap();
+        fs::write(desk.dir.path("agent.imx.part.json"), NOTE).unwrap();
+        fs::write(desk.dir.path(name), NOTE).unwrap();
         desk.download_as(&Download::new().if_missing(true)).unwrap();
         assert_eq!(desk.dir.names().len(), left);
     }
     assert_eq!(desk.fetched().len(), 1);
+    // Its lock is not waited for: whoever has it downloads the same file.
+    let note = fs::File::create(desk.dir.path("agent.imx.part.json")).unwrap();
+    note.lock().unwrap();
+    let slept = desk.clock.sleeps().len();
+    desk.download_as(&Download::new().if_missing(true)).unwrap();
+    assert_eq!(desk.clock.sleeps().len(), slept);
+    drop(note);
+    for name in ["agent.imx.part", "agent.imx.part.json"] {
+        fs::remove_file(desk.dir.path(name)).unwrap();
+    }
     // Without it, the file is replaced.
     fs::write(desk.path(), "old").unwrap();
     desk.download().unwrap();
@@ -282,6 +295,14 @@ fn the_end_of_a_file_is_checked() {
     for (response, requests) in [
         (format!("{ok}content-length: {length}\r\n\r\n{text}"), 1),
         (format!("{chunks}0\r\n\r\n"), 1),
+        (
+            format!("{chunks}0\r\n\r\n").replace("HTTP/1.1", "HTTP/1.0"),
+            2,
+        ),
+        (
+            format!("{ok}transfer-encoding: gzip\r\n\r\n{}", &text[1..]),
+            2,
+        ),
         // Whole but for its end: another try gets all of it.
         (chunks, 2),
         (format!("{ok}\r\n{text}"), 2),
@@ -393,6 +414,74 @@ fn what_is_not_about_the_part_is_asked_for_without_a_range() {
     let error = run.result.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UnexpectedResponse, "{error}");
     assert!(run.requests.len() < 30, "{}", run.requests.len());
+}
+
+#[test]
+fn a_range_that_is_refused_is_asked_for_without_it_before_the_call_gives_up() {
+    let page = || Reply::new(200, "<html>Log in</html>").header("content-type", "text/html");
+    let refused = |status| Reply::new(status, "");
+    let at_once = [304, 405, 409, 411, 412].map(|status| (refused(status), 1));
+    let at_last = [400, 403, 404, 500, 501, 503, 505].map(|status| (refused(status), 9));
+    for (no, tries) in at_once.into_iter().chain(at_last).chain([(page(), 9)]) {
+        let odd = Odd::new();
+        let case = format!("{no:?}");
+        let refusals = || vec![Does::from(no.clone()); tries];
+        let turns = || [vec![broken(whole(), 10)], refusals()].concat();
+        // Until the file comes, what is there stays.
+        let run = odd.get([turns(), vec![Reply::new(451, "").into()]].concat());
+        assert_eq!(run.result.unwrap_err().kind(), ErrorKind::Rejected);
+        assert_eq!(ranges(&run.requests).len(), 1 + tries + 1, "{case}");
+        assert_eq!(ranges(&run.requests).last(), Some(&"all"), "{case}");
+        assert_eq!(
+            fs::read(odd.dir.path("agent.imx.part")).unwrap(),
+            FILE[..10]
+        );
+        // Another call has as many tries.
+        let tries = if tries == 1 { 1 } else { 10 };
+        let run = odd.get([vec![no.into(); tries], vec![whole().into()]].concat());
+        run.result.unwrap_or_else(|error| panic!("{case}: {error}"));
+        assert_eq!(ranges(&run.requests).len(), tries + 1, "{case}");
+        assert_eq!(fs::read(odd.path()).unwrap(), FILE, "{case}");
+    }
+}
+
+#[test]
+fn a_body_that_goes_on_behind_the_end_of_the_file_is_thrown_away() {
+    // More than is read at once.
+    let (length, x) = (100_010, "x".repeat(100_000));
+    let first =
+        format!("HTTP/1.1 200 OK\r\netag: {ETAG}\r\ncontent-length: {length}\r\n\r\n0123456789");
+    let head = format!(
+        "HTTP/1.1 206 OK\r\netag: {ETAG}\r\ncontent-range: bytes 10-{}/{length}\r\n",
+        length - 1
+    );
+    let chunk = format!("{:x}\r\n{x}\r\n", x.len());
+    for long in [
+        format!("{head}transfer-encoding: chunked\r\n\r\n{chunk}1\r\nx\r\n0\r\n\r\n"),
+        format!("{head}\r\n{x}x"),
+    ] {
+        let odd = Odd::new();
+        let turns = || [raw(&*first), raw(&*long)];
+        // Another try asks for the whole file. Until it comes, what was there before stays.
+        let no = Does::from(Reply::new(451, ""));
+        let run = odd.get(turns().into_iter().chain([no]));
+        assert_eq!(run.result.unwrap_err().kind(), ErrorKind::Rejected);
+        assert_eq!(ranges(&run.requests), ["all", "bytes=10-", "all"]);
+        let part = fs::read(odd.dir.path("agent.imx.part")).unwrap();
+        assert_eq!(part, FILE[..10]);
+        let run = odd.get([raw(&*long), whole().into()]);
+        assert_eq!(run.result.unwrap().length, 36);
+        assert_eq!(fs::read(odd.path()).unwrap(), FILE);
+        // It brings the file no further.
+        fs::remove_file(odd.path()).unwrap();
+        let run = odd.get((0..20).flat_map(|_| turns()));
+        run.result.unwrap_err();
+        assert!(
+            ranges(&run.requests).len() <= 12,
+            "{:?}",
+            ranges(&run.requests)
+        );
+    }
 }
 
 #[test]

@@ -55,9 +55,13 @@ fn the_storage_gets_nothing_but_the_signed_url() {
             "{head}"
         );
     }
-    // The service is asked with it.
+    // The service is asked with it, and with the caller's user agent.
     let odd = Odd::new();
-    let run = odd.get([whole().into()]);
+    let builder = odd.script.builder(false).user_agent("caller/1");
+    let api = builder.build().unwrap();
+    let run = odd.watch([odd.offer()], [whole().into()], || {
+        api.download(ID, odd.path(), &Download::new())
+    });
     let [asked, fetched] = &run.requests[..] else {
         panic!("{:?}", run.requests)
     };
@@ -66,7 +70,10 @@ fn the_storage_gets_nothing_but_the_signed_url() {
         format!("/v1/agent/{ID}/model/download?redirect=false")
     );
     assert_eq!(asked.header("api-secret"), Some(SECRET));
+    assert_eq!(asked.header("user-agent"), Some("caller/1"));
     assert_eq!(fetched.header("api-secret"), None);
+    let own = concat!("bithuman-rust/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(fetched.header("user-agent"), Some(own));
     assert_eq!(fetched.method, "GET");
 }
 
@@ -101,6 +108,17 @@ fn the_signed_url_is_shown_nowhere() {
     let location =
         |status: u16| -> Does { Reply::new(status, "").header("location", odd.url()).into() };
     let half: Vec<u8> = offer(&odd.url()).into();
+    let field = |status: u16, name: &str| -> Does {
+        let text = format!("HEAD {} gave 403", odd.url());
+        let error = json!({"code": "FORBIDDEN", name: text, "upgrade_url": "https://e/plan"});
+        Reply::json(status, json!({"error": error})).into()
+    };
+    let agent_with = |name: &str, status: &str| {
+        let is_good = name != "message";
+        let data = json!({"status": status, name: odd.url()});
+        let body = json!({"success": is_good, "data": data, name: odd.url()});
+        Reply::json(200, body).header("x-request-id", odd.url())
+    };
     let said = |status: u16| -> Does { Reply::new(status, odd.url()).into() };
     let page = Reply::new(200, odd.url()).header("content-type", "text/html");
     let storage: [Vec<Does>; 8] = [
@@ -113,7 +131,10 @@ fn the_signed_url_is_shown_nowhere() {
         vec![location(302)],
         vec![broken(whole(), 5), said(500)],
     ];
-    let service: [Does; 7] = [
+    let service: [Does; 10] = [
+        field(403, "message"),
+        field(500, "reason"),
+        offer_of(json!({"code": odd.url(), "url": odd.url()})).into(),
         location(302),
         signed(200),
         signed(500),
@@ -122,16 +143,35 @@ fn the_signed_url_is_shown_nowhere() {
         offer_of(json!({"code": ID, "url": format!("x{}", odd.url())})).into(),
         offer_of(json!({"code": ID, "link": odd.url()})).into(),
     ];
-    let rows = storage.into_iter().map(|turns| (odd.offer(), turns));
-    let service = service.into_iter().map(|turn| (turn, vec![said(451)]));
+    // The status, of a server without the endpoint.
+    let none = || Does::from(Reply::new(404, ""));
+    let status: [Does; 6] = [
+        location(302),
+        said(200),
+        said(503),
+        agent_with("message", "").into(),
+        agent_with("model_url", "").into(),
+        agent_with("agent_id", "ready").into(),
+    ];
+    let rows = storage.into_iter().map(|turns| (vec![odd.offer()], turns));
+    let service = service.map(|turn| vec![turn]).into_iter();
+    let status = status.map(|turn| vec![none(), turn, none(), location(302)]);
+    let service = service.chain(status).map(|turns| (turns, vec![said(451)]));
     for (service, storage) in rows.chain(service) {
         let case = format!("{service:?} {storage:?}");
         let events = Events::default();
         let api = events.record(odd.script.builder(false));
         let call = || api.download(ID, odd.path(), &Download::new());
-        let run = odd.watch([service], storage, call);
+        let run = odd.watch(service, storage, call);
         let shown = shown(&run.result, &events);
         assert!(!shown.contains("signature"), "{case}\n{shown}");
+        // The page for help is meant to be seen.
+        let is_helpful = case.contains("https://e/plan");
+        assert_eq!(
+            shown.contains("; see https://e/plan"),
+            is_helpful,
+            "{shown}"
+        );
     }
     let note = fs::read_to_string(odd.dir.path("agent.imx.part.json")).unwrap();
     assert!(note.contains(ID), "{note}");
@@ -142,7 +182,7 @@ fn the_signed_url_is_shown_nowhere() {
 }
 
 /// What an error says of a URL that no file is fetched from.
-const NO_URL: &str = "the URL of the file is not https, or has a user in it; report it";
+const NO_URL: &str = "the URL of the file is not a valid https URL, or has a user in it; report it";
 
 #[test]
 fn redirects_are_followed_five_times_and_each_is_checked() {
@@ -173,15 +213,41 @@ fn redirects_are_followed_five_times_and_each_is_checked() {
     for location in [
         "http://storage.test/file",
         "https://user@storage.test/file",
+        "//user@127.0.0.1/file",
         "file:///etc/passwd",
         "ftp://127.0.0.1/file",
-        "file",
-        "",
+        "/a file",
+        "/f\u{e9}",
     ] {
         let run = odd.get([to(location)]);
-        assert_says(&run.result.unwrap_err(), NO_URL);
-        assert_eq!(run.requests.len(), 2, "{location}");
+        let error = run.result.unwrap_err();
+        assert_says(&error, "redirects to what is not a valid https URL");
+        assert_eq!(
+            (run.requests.len(), error.is_retryable()),
+            (2, false),
+            "{location}"
+        );
     }
+    // Relative ones, too.
+    let url = format!("//{host}/next?x=3");
+    let turns = [
+        to("?x=1"),
+        to("sub/file?x=2"),
+        to(&url),
+        to("./last"),
+        whole().into(),
+    ];
+    let run = odd.get(turns);
+    run.result.unwrap();
+    let targets: Vec<_> = fetches(&run.requests).map(|it| &*it.target).collect();
+    let expected = [
+        "/file?signature=s0",
+        "/file?x=1",
+        "/sub/file?x=2",
+        "/next?x=3",
+        "/last",
+    ];
+    assert_eq!(targets, expected);
 }
 
 #[test]
@@ -201,6 +267,11 @@ fn a_url_that_cannot_be_meant_is_refused_before_anything_is_sent_there() {
         "https:///file",
         "file:///etc/passwd",
         "https://storage.test:x/file",
+        "https://storage.test/a file",
+        " https://storage.test/file",
+        "https://storage.test/file?a=\n",
+        "https://storage.test/f\u{e9}",
+        &format!("https://storage.test/file?{}", "x".repeat(70_000)),
     ] {
         let run = odd.run([offer(url).into()]);
         let error = run.result.unwrap_err();
@@ -291,10 +362,22 @@ fn the_url_must_be_for_the_same_agent_and_model() {
         offer_of(json!({"code": code, "model": model, "url": odd.url()})).into()
     };
     let download = Download::new().model("essence-2");
-    for other in [named("A2", "essence-2"), named(ID, "expression-2")] {
+    let redirect = || Does::from(Reply::new(302, "").header("location", odd.url()));
+    for (other, says) in [
+        (
+            named("A2", "essence-2"),
+            format!("named the file of A2 instead of {ID}; check"),
+        ),
+        (
+            named(ID, "expression-2"),
+            "named the file of expression-2 instead of essence-2; check the id and the model"
+                .into(),
+        ),
+        (redirect(), "has no URL of the file (302)".into()),
+    ] {
         let run = odd.play([other], [whole().into()], &download);
         let error = run.result.unwrap_err();
-        assert_says(&error, "named the file of another agent or model");
+        assert_says(&error, &says);
         assert_eq!((run.requests.len(), error.is_retryable()), (1, false));
     }
     // Half a response may lack what would say so.
@@ -327,14 +410,16 @@ fn a_file_that_is_not_there_yet_is_waited_for() {
         Reply::json(409, json!({"error": {"code": code, "reason": reason}})).into()
     };
     let slow = service_error(404, "MODEL_ARTIFACT_NOT_READY").header("retry-after", "60");
+    let reason = json!({"error": "X", "code": "X", "reason": "DEVICE_BUILD_PENDING"});
     let turns = [
         pending("CONFLICT", "DEVICE_BUILD_PENDING"),
+        Reply::json(409, reason).into(),
         slow.into(),
         odd.offer(),
     ];
     let run = odd.run(turns);
     run.result.unwrap();
-    assert_eq!(run.sleeps, [secs(5), secs(60)]);
+    assert_eq!(run.sleeps, [secs(5), secs(5), secs(60)]);
     // Asking for it is no failed try.
     let mut turns = vec![pending("X", "DEVICE_BUILD_PENDING"); 20];
     turns.extend([gateway(502).into(), odd.offer()]);
@@ -353,9 +438,53 @@ fn a_file_that_is_not_there_yet_is_waited_for() {
     );
     assert_says(
         &error,
-        "not whole within 1 h; the last try failed: the file is not there yet \
-        (409); it can take half an hour; call download again later",
+        " left; the last try failed: the file is not there yet (409); call download again in half",
     );
+}
+
+#[test]
+fn a_pause_that_does_not_fit_says_who_asked_for_it() {
+    let odd = Odd::new();
+    let day = |reply: Reply| Does::from(reply.header("retry-after", "97200"));
+    let not_ready = || service_error(404, "MODEL_ARTIFACT_NOT_READY");
+    let busy = || Reply::new(503, "busy");
+    let cut = || broken(whole(), 10);
+    let hour = Download::new().timeout(secs(3600));
+    let seldom = hour.clone().interval(secs(97_200));
+    let server = "the server asks to wait 27 h, but the call has ";
+    let rows: [(&Download, Does, Vec<Does>, &str); 4] = [
+        (&hour, day(not_ready()), vec![], server),
+        (
+            &seldom,
+            not_ready().into(),
+            vec![],
+            "the interval is 27 h, but the call has ",
+        ),
+        (&hour, odd.offer(), vec![day(busy())], server),
+        (
+            &hour,
+            odd.offer(),
+            vec![cut(), day(busy())],
+            " s left (10 bytes are there); the",
+        ),
+    ];
+    for (download, service, storage, says) in rows {
+        let error = odd.play([service], storage, download).result.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WaitTimedOut, "{error}");
+        assert_says(&error, says);
+        assert_says(&error, " left");
+        assert_says(&error, "; the last try failed: the ");
+    }
+    // A pause may rarely end right at the deadline.
+    let short = Download::new().timeout(ms(400));
+    let fails = |_| {
+        odd.play([busy().into()], [], &short)
+            .result
+            .unwrap_err()
+            .to_string()
+    };
+    let says = "the next pause is ";
+    assert!((0..5).map(fails).any(|line| line.contains(says)));
 }
 
 #[test]
@@ -384,7 +513,7 @@ fn the_2025_api_has_the_link_in_the_status() {
             "was deleted",
         ),
         (
-            json!({"status": "ready", "model_url": "agents/A91/model"}),
+            json!({"status": "ready", "model_url": "http://storage.test/file"}),
             ErrorKind::UnexpectedResponse,
             NO_URL,
         ),
@@ -400,6 +529,48 @@ fn the_2025_api_has_the_link_in_the_status() {
     let run = odd.run(waiting.into_iter().chain([status(there)]));
     assert_eq!(run.result.unwrap().length, 36);
     assert_eq!(run.sleeps, [secs(5)]);
+}
+
+/// A gateway's page may be what stands there for the endpoint: then the status is of no use.
+#[test]
+fn what_does_not_fit_in_the_status_may_fit_the_next_time() {
+    let odd = Odd::new();
+    let page = || Does::from(Reply::new(404, "<html>Not Found</html>"));
+    let status = |fields: Value| Does::from(agent(fields));
+    let link = |model: &str| json!({"status": "ready", "model": model, "model_url": odd.url()});
+    let reference = json!({"status": "ready", "model_url": "agents/A91/model"});
+    let download = Download::new().model("essence-2");
+    for (first, says) in [
+        (reference, "the model_url is no URL; call download again"),
+        (
+            link("expression-1"),
+            "named the file of expression-1 instead of essence-2",
+        ),
+    ] {
+        let turns = [page(), status(first.clone()), odd.offer()];
+        let run = odd.play(turns, [whole().into()], &download);
+        assert_eq!(run.result.unwrap().model.as_deref(), Some("essence-2"));
+        let mut turns = Vec::new();
+        for _ in 0..10 {
+            turns.extend([page(), status(first.clone())]);
+        }
+        let run = odd.play(turns, [whole().into()], &download);
+        assert_says(&run.result.unwrap_err(), says);
+        assert_eq!(run.requests.len(), 20);
+    }
+    let turns = [page(), status(link("essence-2"))];
+    let run = odd.play(turns, [whole().into()], &download);
+    assert_eq!(run.result.unwrap().model.as_deref(), Some("essence-2"));
+    // Nor is it asked for where the endpoint is known to be.
+    let turns = [odd.offer(), page(), odd.offer()];
+    let run = odd.play(turns, [broken(whole(), 10), rest(10).into()], &download);
+    assert_eq!(run.result.unwrap().fetched, 36);
+    assert_eq!(ranges(&run.requests), ["all", "bytes=10-"]);
+    assert!(
+        run.requests
+            .iter()
+            .all(|request| !request.target.contains("/status/"))
+    );
 }
 
 /// The line of each error of the service, and whether asking again may help.
@@ -499,7 +670,7 @@ fn a_path_that_is_no_place_for_a_file_is_refused_before_anything_is_asked() {
         fs::create_dir(odd.dir.path(name)).unwrap();
         assert_says(
             &download(&odd.path()),
-            &format!("{name} is not a regular file"),
+            &format!("{name}: is not a regular file"),
         );
         fs::remove_dir(odd.dir.path(name)).unwrap();
     }
@@ -514,10 +685,20 @@ fn a_path_that_is_no_place_for_a_file_is_refused_before_anything_is_asked() {
         std::os::unix::fs::symlink("elsewhere", odd.dir.path("agent.imx.part")).unwrap();
         assert_says(
             &download(&odd.path()),
-            "agent.imx.part is not a regular file",
+            "agent.imx.part: is not a regular file",
         );
         fs::remove_file(odd.dir.path("agent.imx.part")).unwrap();
         fs::remove_file(fifo).unwrap();
+        for (link, to) in [("a", "b"), ("b", "a")] {
+            std::os::unix::fs::symlink(to, odd.dir.path(link)).unwrap();
+        }
+        assert_says(
+            &download(&odd.dir.path("a")),
+            "a: is a loop of symbolic links; choose",
+        );
+        assert!(odd.dir.path("a").is_symlink());
+        fs::remove_file(odd.dir.path("a")).unwrap();
+        fs::remove_file(odd.dir.path("b")).unwrap();
     }
     assert_eq!(odd.dir.names(), ["dir"]);
 }
@@ -680,6 +861,21 @@ fn a_storage_that_stalls_or_begins_late_is_left_for_another_connection() {
 }
 
 #[test]
+fn each_try_has_its_own_connection_after_the_pause_that_the_storage_asks_for() {
+    let odd = Odd::new();
+    let busy = || Vec::from(Reply::new(503, "").header("retry-after", "7"));
+    // It would keep its connections.
+    let both = || replies_on_one_connection([busy(), whole().into()]);
+    let storage = Server::new([both(), both(), reply(whole())]);
+    let run = odd.run([offer(&storage.url).into()]);
+    run.result.unwrap();
+    assert_eq!(run.sleeps, [secs(7); 2]);
+    let requests = storage.requests();
+    let connections: Vec<_> = requests.iter().map(|request| request.connection).collect();
+    assert_eq!(connections, [0, 1, 2]);
+}
+
+#[test]
 fn the_deadline_ends_a_download_that_drips() {
     let odd = Odd::new();
     let drips = Server::new([act(|c| {
@@ -697,15 +893,27 @@ fn the_deadline_ends_a_download_that_drips() {
     assert_eq!(error.kind(), ErrorKind::WaitTimedOut);
     assert_says(&error, "the file was not whole within 0.2 s (");
     assert_says(&error, " bytes are there); call download again");
+    // The service that names the URL, or the status, may be silent too.
+    for turns in [vec![], vec![Does::from(Reply::new(404, ""))]] {
+        let turns = turns.into_iter().chain([Does::Stall(Vec::new())]);
+        let path = odd.dir.path("other");
+        let run = odd.script.run(turns, || api.download(ID, path, &download));
+        assert_says(
+            &run.result.unwrap_err(),
+            "the file was not whole within 0.2 s; call",
+        );
+    }
     assert!(start.elapsed() < secs(2), "{:?}", start.elapsed());
 }
 
 #[test]
 fn the_deadline_is_looked_at_while_the_file_comes() {
     let desk = Desk::new(3 * MB);
+    desk.storage()
+        .change(|settings| settings.breaks_after = Some(MB));
     let clock = desk.clock.clone();
     let api = desk.builder().build().unwrap().on_event(move |event| {
-        if matches!(event, Event::Downloading { .. }) {
+        if matches!(event, Event::Downloading { received, .. } if *received > MB as u64) {
             clock.pass(secs(5 * 60 * 60));
         }
     });
@@ -713,6 +921,8 @@ fn the_deadline_is_looked_at_while_the_file_comes() {
         .download(&desk.id, desk.path(), &Download::new())
         .unwrap_err();
     assert_says(&error, "the file was not whole within 4 h (");
+    // An earlier try broke off, but the last one was receiving.
+    assert_says(&error, " are there); call download again");
 }
 
 #[cfg(unix)]
@@ -721,7 +931,8 @@ fn a_shutdown_ends_a_storage_that_stalls_within_100_ms() {
     let odd = Odd::new();
     let head: Vec<u8> = whole().into();
     for stalled in [head[..head.len() - 5].to_vec(), Vec::new()] {
-        let api = odd.script.builder(false).build().unwrap();
+        let events = Events::default();
+        let api = events.record(odd.script.builder(false));
         let stopper = api.clone();
         let thread = std::thread::spawn(move || {
             std::thread::sleep(ms(100));
@@ -737,6 +948,9 @@ fn a_shutdown_ends_a_storage_that_stalls_within_100_ms() {
         assert!(elapsed < ms(100), "{elapsed:?}");
         let error = run.result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ShutDown, "{error}");
+        // It passes for no broken connection.
+        let events = format!("{:?}", events.all());
+        assert!(!events.contains("Retrying"), "{events}");
     }
 }
 

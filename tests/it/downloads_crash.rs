@@ -16,6 +16,8 @@ use crate::bounded::growth;
 use crate::downloads::*;
 use crate::harness::*;
 use crate::mock_server;
+#[cfg(target_os = "linux")]
+use crate::receipts::{alone_after, can, traced};
 
 /// The variable with a child's task.
 const TASK: &str = "DOWNLOAD_TASK";
@@ -178,11 +180,82 @@ fn a_note_that_was_removed_is_noticed_before_the_file_is_put_in_place() {
     let error = download_and(&desk, move || fs::remove_file(&note).unwrap()).unwrap();
     assert_says(
         &error,
-        "put in place: the file was deleted or replaced; fix",
+        "agent.imx.part.json was deleted or replaced; call download again",
     );
-    assert!(!desk.path().exists());
+    // Without its note, a part is of no use.
+    assert!(desk.dir.names().is_empty());
     desk.download().unwrap();
     desk.assert_whole();
+}
+
+/// A power cut forgets what is not synced: the note, and then a part is taken for something else; what
+/// it says is there; the name of the file, after the call has returned.
+#[cfg(target_os = "linux")]
+#[test]
+fn everything_is_synced_in_its_order() {
+    if !can(&["strace", "-o", "/dev/null"]) {
+        return;
+    }
+    let setup = "exec strace -f -y -e trace=fsync,rename,renameat,renameat2 -o $DIR/log";
+    let name = "downloads_crash::everything_is_synced_in_its_order";
+    let dir = alone_after(&["env"], setup, name, |dir| {
+        let desk = Desk::new(35 * MB);
+        fs::create_dir(dir.join("real")).unwrap();
+        std::os::unix::fs::symlink(dir.join("real/agent.imx"), desk.path()).unwrap();
+        desk.download().unwrap();
+        // A whole part that is left there.
+        let path = dir.join("real/agent.imx");
+        fs::remove_file(&path).unwrap();
+        let at = path.clone();
+        let error = download_and(&desk, move || fs::create_dir(&at).unwrap());
+        assert_eq!(error.unwrap().kind(), ErrorKind::File);
+        fs::remove_dir(&path).unwrap();
+        desk.download().unwrap();
+    });
+    let Some(dir) = dir else { return };
+    let fetched = ["agent.imx.part.json"]
+        .into_iter()
+        .chain(["agent.imx.part"; 3]);
+    let fetched = fetched.map(|name| format!("sync {name}, "));
+    let fetched: String = fetched.collect();
+    let expected = format!(
+        "{fetched}rename, sync real, {fetched}rename, sync agent.imx.part, rename, sync real"
+    );
+    assert_eq!(traced(&dir.path("log")).join(", "), expected);
+}
+
+/// Such as some network file systems.
+#[cfg(target_os = "linux")]
+#[test]
+fn where_there_are_no_locks_a_download_has_a_part_of_its_own() {
+    if !can(&["strace", "-o", "/dev/null"]) {
+        return;
+    }
+    let name = "downloads_crash::where_there_are_no_locks_a_download_has_a_part_of_its_own";
+    for fault in ["ENOLCK", "EOPNOTSUPP"] {
+        let setup = format!("exec strace -f -qq -o $DIR/log -e inject=flock:error={fault}");
+        alone_after(&["env"], &setup, name, |_| {
+            let desk = Desk::new(MB);
+            let dir = desk.dir.0.clone();
+            let error = download_and(&desk, move || {
+                let mut names = fs::read_dir(&dir).unwrap();
+                let part = names.next().unwrap().unwrap().file_name();
+                let part = part.to_str().unwrap();
+                let number = part.strip_prefix("agent.imx.").unwrap();
+                assert_eq!(number.strip_suffix(".part").unwrap().len(), 16);
+                assert!(names.next().is_none());
+            });
+            assert!(error.is_none(), "{error:?}");
+            desk.assert_whole();
+            // Nothing is left for another call.
+            desk.storage()
+                .change(|settings| settings.breaks_after = Some(MB / 2));
+            desk.storage()
+                .change(|settings| settings.ignores_range = true);
+            desk.download().unwrap_err();
+            desk.assert_whole();
+        });
+    }
 }
 
 /// A running nginx with signed URLs that expire.

@@ -1183,7 +1183,10 @@ fn mode_and_links_stay() {
     fs::write(&target, "").unwrap();
     fs::hard_link(&target, elsewhere.path("second")).unwrap();
     let error = desk.ensure(false).unwrap_err().to_string();
-    assert!(error.contains("has 2 hard links"), "{error}");
+    assert!(
+        error.contains("has hard links; remove all but one"),
+        "{error}"
+    );
     assert_eq!((&*desk.sent(), metadata().len()), ("", 0));
 }
 
@@ -1238,7 +1241,7 @@ fn a_file_that_was_replaced_before_it_was_locked_is_opened_again() {
 
 /// Whether a program can be run before another: mounts need root.
 #[cfg(target_os = "linux")]
-fn can(words: &[&str]) -> bool {
+pub fn can(words: &[&str]) -> bool {
     let output = Command::new(words[0])
         .args(&words[1..])
         .arg("true")
@@ -1252,10 +1255,21 @@ fn can(words: &[&str]) -> bool {
     can
 }
 
+/// Runs `child` of a test of this file as [`alone_after`] does.
+#[cfg(target_os = "linux")]
+fn after(words: &[&str], setup: &str, name: &str, child: impl FnOnce(&Path)) -> Option<TempDir> {
+    alone_after(words, setup, &format!("receipts::{name}"), child)
+}
+
 /// Runs `child` in a process of its own, in a shell after this command, with a folder. `words` go
 /// before the shell; skipped where that cannot be.
 #[cfg(target_os = "linux")]
-fn after(words: &[&str], setup: &str, name: &str, child: impl FnOnce(&Path)) -> Option<TempDir> {
+pub fn alone_after(
+    words: &[&str],
+    setup: &str,
+    name: &str,
+    child: impl FnOnce(&Path),
+) -> Option<TempDir> {
     if !can(words) {
         return None;
     }
@@ -1270,9 +1284,7 @@ fn after(words: &[&str], setup: &str, name: &str, child: impl FnOnce(&Path)) -> 
     command.args(["sh", "-ec", &format!("{setup} \"$0\" \"$@\"")]);
     command.arg(env::current_exe().unwrap());
     let variables = [("DIR", path.to_str().unwrap())];
-    alone_by(command, &format!("receipts::{name}"), &variables, || {
-        child(&path)
-    });
+    alone_by(command, name, &variables, || child(&path));
     dir
 }
 
@@ -1414,9 +1426,9 @@ fn without_a_descriptor_nothing_is_lost() {
     assert_eq!(desk.unwrap().keys().len(), 1);
 }
 
-/// What the system was asked for, in words: `cut`, `unlock`, and `sync` of a file or folder.
+/// What the system was asked for, in words: `cut`, `unlock`, `rename`, and `sync` of a file or folder.
 #[cfg(target_os = "linux")]
-fn traced(log: &Path) -> Vec<String> {
+pub fn traced(log: &Path) -> Vec<String> {
     let mut calls = Vec::new();
     for line in fs::read_to_string(log).unwrap().lines() {
         let path = line.split(['<', '>']).nth(1).unwrap_or_default();
@@ -1425,6 +1437,8 @@ fn traced(log: &Path) -> Vec<String> {
             calls.push(format!("sync {name}"));
         } else if line.contains("ftruncate(") {
             calls.push("cut".into());
+        } else if line.contains("rename(") || line.contains("renameat") {
+            calls.push("rename".into());
         } else if line.contains("LOCK_UN") {
             calls.push("unlock".into());
         } else if line.contains("\"POST ") {

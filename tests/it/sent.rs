@@ -106,6 +106,9 @@ fn every_field_that_is_set_is_sent_and_no_other() {
         assert_eq!(first.content_length(), first.body.len());
         assert_eq!(sent(&request).body, first.body, "the same bytes each time");
     }
+    let in_order = sent(&new().model("m").prompt("p").field("a", 1).field("b", 2));
+    let reversed = sent(&new().field("b", 2).field("a", 1).prompt("p").model("m"));
+    assert_eq!(in_order.body, reversed.body, "whatever was set first");
 }
 
 #[test]

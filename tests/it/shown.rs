@@ -70,6 +70,7 @@ fn stable(text: &str) -> String {
     let rows = [
         ("127.0.0.1:", ": )?/;\n", "127.0.0.1:PORT"),
         (" after ", ";\n", " after N of M"),
+        ("the call has ", ";\n", "the call has T left"),
         ("bithuman-", " ;\n", "KEY"),
         (concat!(env!("CARGO_TARGET_TMPDIR"), "/"), "/", "DIR"),
         ("address information: ", "]", "address information: .."),
@@ -365,10 +366,17 @@ fn add_downloads(golden: &mut Golden) {
         golden.add(heading, run.result.err());
     }
     let odd = Odd::new();
-    golden.add(
-        "the storage breaks for ever",
-        odd.get([broken(whole(), 10), Does::Reset]).result.err(),
-    );
+    let moved = Reply::new(302, "").header("location", "http://storage.test/x?signature=1");
+    for (heading, turns) in [
+        ("the storage redirects to plain http", vec![moved.into()]),
+        ("the storage sends a page", vec![gateway(200).into()]),
+        (
+            "the storage breaks for ever",
+            vec![broken(whole(), 10), Does::Reset],
+        ),
+    ] {
+        golden.add(heading, odd.get(turns).result.err());
+    }
     let api = odd.script.builder(false).build().unwrap();
     let download = Download::new().timeout(ms(150));
     let run = odd.play([odd.offer()], [Does::Stall(Vec::new())], &download);

@@ -7,17 +7,22 @@ const OBJECT: &str = r#"{"success":true, "agent_id" : "A9\u0031","n":12345,"deep
 
 fn names(text: &str) -> String {
     let fields = Fields::parse(text).fields;
-    let names: Vec<_> = fields.into_iter().map(|(name, _)| name).collect();
+    let names: Vec<_> = fields.into_iter().map(|field| field.name).collect();
     names.join(" ")
 }
 
 #[test]
 fn text_that_breaks_off_gives_the_fields_before_and_no_half_of_a_number() {
-    let whole = Fields::parse(OBJECT).fields;
+    let pairs = |text| {
+        let fields = Fields::parse(text).fields;
+        let pairs = fields.into_iter().map(|field| (field.name, field.json));
+        pairs.collect::<Vec<_>>()
+    };
+    let whole = pairs(OBJECT);
     assert_eq!(whole.len(), 8);
     let start = OBJECT.as_ptr() as usize;
     for end in 1..OBJECT.len() {
-        let mut cut = Fields::parse(&OBJECT[..end]).fields;
+        let mut cut = pairs(&OBJECT[..end]);
         // An object that breaks off is given too, for the fields in it.
         cut.pop_if(|(_, json)| json.starts_with('{') && !json.ends_with("]}"));
         let before = whole.iter().take_while(|(_, json)| {
@@ -61,6 +66,7 @@ fn an_object_is_found_whatever_is_around_it_and_nothing_else_is_one() {
         (r#"{"a":1,}"#, "a"),
         (r#"{"\u0061\"":1}"#, "a\""),
         (r#"{"a":1,"\ud83d":2,"b":3}"#, r"a \ud83d b"),
+        ("{\"a\":1,\"b\t\":2,\"c\":3}", "a"),
         ("{<html>", ""),
         ("", ""),
         ("null", ""),
@@ -118,24 +124,33 @@ fn extra_keeps_64_kib_of_json_text_and_drops_what_has_no_room() {
     let all = [("a", a), ("b", b), ("c", c), ("d", d), ("e", 3)];
     let all = all.map(|(name, len)| format!("\"{name}\":{}", json(len)));
     let object = format!("{{{}}}", all.join(","));
-    let extra = Fields::parse(&object).extra();
+    let extra = Fields::parse(&object).read(|_, _| false);
     assert_eq!(extra.keys().collect::<Vec<_>>(), ["b", "d"]);
 
     let deep = format!("{}1{}", "[".repeat(300), "]".repeat(300));
     let bad = format!(r#"{{"a":"\ud83d","b":1e400,"c":{deep},"good":[1,{{"a":null}}]}}"#);
-    let extra = Fields::parse(&bad).extra();
+    let extra = Fields::parse(&bad).read(|_, _| false);
     assert_eq!(json!(extra), json!({"good": [1, {"a": null}]}));
 }
 
 #[test]
-fn a_field_is_taken_out_only_where_it_has_its_type() {
-    let object = r#"{"a":"x","a":"y","b":null,"c":"","d":1,"e":0.5,"f":"x","g":null}"#;
-    let mut fields = Fields::parse(object);
-    let texts = ["a", "b", "c", "d", "none"].map(|name| fields.take_text(name));
-    assert_eq!(texts, [Some("y".into()), None, None, None, None]);
-    let numbers = ["e", "f", "g"].map(|name| fields.take::<Option<f64>>(name));
-    assert_eq!(numbers, [Some(Some(0.5)), None, Some(None)]);
-    assert_eq!(json!(fields.extra()), json!({"d": 1, "f": "x"}));
+fn a_field_is_taken_only_where_it_has_its_type() {
+    let object =
+        r#"{"a":1,"a":"x","a":"y","b":null,"c":"","d":"x","d":1,"e":0.5,"f":"x","g":null}"#;
+    let [mut a, mut b, mut c, mut d] = [(); 4].map(|()| Some("before".to_owned()));
+    let [mut e, mut f, mut g] = [Some(0.0); 3];
+    let extra = Fields::parse(object).read(|name, json| match name {
+        "a" => take_text(json, &mut a),
+        "b" => take_text(json, &mut b),
+        "c" => take_text(json, &mut c),
+        "d" => take_text(json, &mut d),
+        "e" => take(json, &mut e),
+        "f" => take(json, &mut f),
+        _ => take(json, &mut g),
+    });
+    assert_eq!([a, b, c, d], [Some("y".into()), None, None, None]);
+    assert_eq!([e, f, g], [Some(0.5), None, None]);
+    assert_eq!(json!(extra), json!({"d": 1, "f": "x"}));
 }
 
 #[test]

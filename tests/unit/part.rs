@@ -74,15 +74,22 @@ impl Place {
         self.0.join("a.imx.part")
     }
 
-    fn open(&self) -> Part {
+    fn lock(&self) -> Result<Part> {
         let (clock, stopped) = (SystemClock::new(), AtomicBool::new(false));
         let wait = LockWait {
             clock: &clock,
             stopped: &stopped,
             until: Duration::ZERO,
         };
-        let part = Part::open(&self.0.join("a.imx"), REQUEST.into(), &wait);
-        part.unwrap_or_else(|error| panic!("{error:?}"))
+        Part::lock(&self.0.join("a.imx"), REQUEST.into(), &wait)
+    }
+
+    fn open(&self) -> Part {
+        self.lock().unwrap()
+    }
+
+    fn note(&self) -> PathBuf {
+        self.0.join("a.imx.part.json")
     }
 
     /// Opens the part, and begins another file.
@@ -118,7 +125,7 @@ fn what_a_power_cut_may_have_lost_is_cut_before_anything_is_written() {
     place.leave_a_part();
     let Some(boot) = boot_id() else { return };
     assert_eq!(place.open().offset, 60);
-    let path = place.0.join("a.imx.part.json");
+    let path = place.note();
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace(boot.trim(), "an earlier one")).unwrap();
     let mut part = place.open();
@@ -162,9 +169,9 @@ fn without_an_id_of_the_boot_the_end_of_a_call_syncs() {
 fn a_torn_note_is_none() {
     let place = Place::new("torn");
     place.leave_a_part();
-    let path = place.0.join("a.imx.part.json");
+    let path = place.note();
     let good = fs::read(&path).unwrap();
-    for torn in [&good[..good.len() / 2], b"\0\0\0\0", b"{}", b"[]\n", b""] {
+    for torn in [&good[..good.len() / 2], b"\0\0\0\0"] {
         fs::write(&path, torn).unwrap();
         assert_eq!(place.open().offset, 0);
     }
@@ -190,15 +197,143 @@ fn the_bytes_of_another_model_or_file_are_not_kept() {
     assert!(part.offset <= 10);
 }
 
+/// What is at the path of the part and of the note, and which of them is refused.
+#[test]
+fn what_no_download_has_written_is_refused_and_stays() {
+    let rows: [(Option<&str>, Option<&str>, Option<&str>); 8] = [
+        (None, None, None),
+        (None, Some(""), None),
+        (Some(""), None, None),
+        (Some("x"), Some("{\"request\":\"https"), None),
+        (
+            Some("x"),
+            None,
+            Some("a.imx.part: is not the part of a download; delete it"),
+        ),
+        (
+            Some("x"),
+            Some(""),
+            Some("a.imx.part: is not the part of a download; delete it"),
+        ),
+        (
+            None,
+            Some("{}"),
+            Some("a.imx.part.json: is not the note of a download; delete it"),
+        ),
+        (
+            Some("x"),
+            Some("[]"),
+            Some("a.imx.part.json: is not the note of a download; delete it"),
+        ),
+    ];
+    for (number, (part, note, says)) in rows.into_iter().enumerate() {
+        let place = Place::new(&format!("foreign-{number}"));
+        for (path, text) in [(place.path(), part), (place.note(), note)] {
+            if let Some(text) = text {
+                fs::write(path, text).unwrap();
+            }
+        }
+        match (place.lock(), says) {
+            (Ok(_), None) => {}
+            (Err(error), Some(says)) => {
+                assert_eq!(error.kind(), ErrorKind::File);
+                assert!(error.to_string().contains(says), "{error}");
+                assert_eq!(fs::read_to_string(place.path()).ok().as_deref(), part);
+                let there = fs::read_to_string(place.note()).ok();
+                assert_eq!(there.as_deref(), note.filter(|text| !text.is_empty()));
+                // Nor does another call take it for its own.
+                assert!(place.lock().is_err());
+            }
+            (result, _) => panic!("row {number}: {:?}", result.err()),
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_part_or_note_with_another_name_is_refused() {
+    for name in ["a.imx.part", "a.imx.part.json"] {
+        let place = Place::new(&format!("linked-{name}"));
+        fs::write(place.0.join("other"), "precious").unwrap();
+        fs::hard_link(place.0.join("other"), place.0.join(name)).unwrap();
+        let error = place.lock().err().unwrap().to_string();
+        assert!(
+            error.contains(&format!("{name}: is not a regular file, or has hard")),
+            "{error}"
+        );
+        assert_eq!(fs::read(place.0.join("other")).unwrap(), b"precious");
+    }
+}
+
+#[test]
+fn the_note_is_named_where_it_is_locked() {
+    let place = Place::new("locked");
+    let _part = place.open();
+    let error = place.lock().err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::WaitTimedOut);
+    let says = "a.imx.part.json: is in use by another process; its call may still succeed; call";
+    assert!(error.to_string().contains(says), "{error}");
+}
+
 #[test]
 fn a_file_that_another_program_changed_is_not_put_in_place() {
     for len in [99, 101] {
         let place = Place::new(&format!("changed-{len}"));
         let mut part = place.begin(None, 100);
         part.write(&[1; 100]).unwrap();
-        open(&part.path).unwrap().set_len(len).unwrap();
+        open_file(&part.path).unwrap().set_len(len).unwrap();
         assert!(part.finish(&SystemClock::new()).is_err());
         assert!(!place.names().contains(&"a.imx".into()));
+    }
+}
+
+/// One of the same length, too. Nor does the next call put it there.
+#[cfg(unix)]
+#[test]
+fn a_part_or_note_that_was_replaced_is_noticed() {
+    for (name, is_whole) in [
+        ("a.imx.part", true),
+        ("a.imx.part", false),
+        ("a.imx.part.json", true),
+    ] {
+        let place = Place::new(&format!("replaced-{name}-{is_whole}"));
+        let mut part = place.begin(Some("\"a\""), 32 << 20);
+        part.write(&[1; 1 << 20]).unwrap();
+        let path = place.0.join(name);
+        fs::write(place.0.join("other"), vec![9; 32 << 20]).unwrap();
+        fs::rename(place.0.join("other"), &path).unwrap();
+        let result = match is_whole {
+            true => part.finish(&SystemClock::new()),
+            // At the next sync.
+            false => part
+                .write(&vec![1; 15 << 20])
+                .and_then(|()| Err(part.finish(&SystemClock::new()).unwrap_err())),
+        };
+        let says = format!("{name} was deleted or replaced");
+        assert!(result.unwrap_err().to_string().ends_with(&says));
+        assert!(place.lock().is_err());
+        assert!(!place.0.join("a.imx").exists());
+        assert_eq!(fs::read(path).unwrap(), vec![9; 32 << 20]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_file_gets_the_mode_of_the_one_that_it_replaces() {
+    use std::os::unix::fs::PermissionsExt;
+    for mode in [0o600, 0o640, 0o755] {
+        let place = Place::new(&format!("mode-{mode}"));
+        let target = place.0.join("a.imx");
+        fs::write(&target, "old").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(mode)).unwrap();
+        let mut part = place.begin(None, 3);
+        part.write(b"new").unwrap();
+        part.finish(&SystemClock::new()).unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"new");
+        assert_eq!(
+            fs::metadata(&target).unwrap().permissions().mode() & 0o777,
+            mode
+        );
     }
 }
 

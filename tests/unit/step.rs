@@ -1,5 +1,5 @@
-use ureq::http::HeaderMap;
 use ureq::http::header::{HeaderName, HeaderValue};
+use ureq::http::{HeaderMap, Version};
 
 use super::*;
 use crate::error::Facts;
@@ -13,9 +13,14 @@ fn note() -> Note {
     }
 }
 
-/// A head from a status and headers: `206, etag: "a", content-length: 60`.
+/// A head from a status and headers: `206, etag: "a", content-length: 60`. That of HTTP/1.0 begins
+/// with `1.0`.
 fn head(text: &str) -> Head {
-    let mut words = text.split(", ");
+    let version = match text.starts_with("1.0 ") {
+        true => Version::HTTP_10,
+        false => Version::HTTP_11,
+    };
+    let mut words = text.trim_start_matches("1.0 ").split(", ");
     let status = words.next().unwrap().parse().unwrap();
     let mut headers = HeaderMap::new();
     for word in words {
@@ -23,7 +28,11 @@ fn head(text: &str) -> Head {
         let name: HeaderName = name.parse().unwrap();
         headers.insert(name, HeaderValue::from_str(value).unwrap());
     }
-    Head { status, headers }
+    Head {
+        status,
+        version,
+        headers,
+    }
 }
 
 #[test]
@@ -37,10 +46,22 @@ fn a_part_is_continued_only_by_the_same_file_at_the_same_offset() {
         (format!("{same} 40-99/100, content-length: 60"), true),
         (format!("{same} 40-99/100, content-length: 61"), false),
         (format!("{same} 40-99/100, content-encoding: gzip"), false),
+        (
+            format!("{same} 40-99/100, transfer-encoding: Chunked"),
+            true,
+        ),
+        (
+            format!("1.0 {same} 40-99/100, transfer-encoding: chunked"),
+            false,
+        ),
+        (format!("{same} 40-99/100, transfer-encoding: gzip"), false),
         (format!("{same} 39-99/100"), false),
         (format!("{same} 0-99/100"), false),
         (format!("{same} 40-99/101"), false),
         (format!("{same} 40-99/*"), false),
+        (format!("{same} 40-100/100"), false),
+        (format!("{same} 40-39/100"), false),
+        (format!("{same} 40-/100"), false),
         (format!("{same}=40-99/100"), false),
         (other("\"b\""), false),
         (other("W/\"a\""), false),
@@ -53,15 +74,21 @@ fn a_part_is_continued_only_by_the_same_file_at_the_same_offset() {
             true => Step::Write(40, Some(100)),
             false => Step::WithoutRange,
         };
-        assert_eq!(next_step(&head(&text), Some(40), &note()), step, "{text}");
+        assert_eq!(
+            next_step(&head(&text), Some(40), &note(), 0),
+            step,
+            "{text}"
+        );
     }
     // A chunked response had no total.
     let chunked = Note {
         total: None,
         ..note()
     };
-    let step = next_step(&head(&format!("{same} 40-99/100")), Some(40), &chunked);
+    let step = next_step(&head(&format!("{same} 40-99/100")), Some(40), &chunked, 0);
     assert_eq!(step, Step::Write(40, Some(100)));
+    let step = next_step(&head(&format!("{same} 40-40/40")), Some(40), &chunked, 0);
+    assert_eq!(step, Step::WithoutRange);
 }
 
 #[test]
@@ -74,10 +101,28 @@ fn a_response_without_the_file_never_begins_one() {
             Some(9),
         ),
         ("200, transfer-encoding: chunked", None),
+        (
+            "200, transfer-encoding: identity, content-length: 9",
+            Some(9),
+        ),
+        ("1.0 200, content-length: 9", Some(9)),
+        (
+            "200, content-length: 9, content-type: application/octet-stream",
+            Some(9),
+        ),
+        ("200, content-length: 9, content-type: text/plain", Some(9)),
+        (
+            "200, content-length: 9, content-type: model/x; a=text/json",
+            Some(9),
+        ),
     ];
     let fails = [
         (
             "200, content-length: 9, content-type: Text/HTML; x",
+            UnexpectedResponse,
+        ),
+        (
+            "206, etag: \"a\", content-range: bytes 40-99/100, content-type: text/html",
             UnexpectedResponse,
         ),
         (
@@ -93,8 +138,17 @@ fn a_response_without_the_file_never_begins_one() {
             UnexpectedResponse,
         ),
         ("200, content-length: 0", UnexpectedResponse),
-        // Its end would be that of the connection.
+        // ureq reads these until the connection is closed, which may be too early.
         ("200", UnexpectedResponse),
+        ("200, transfer-encoding: identity", UnexpectedResponse),
+        ("200, transfer-encoding: gzip", UnexpectedResponse),
+        ("200, transfer-encoding: gzip,chunked", UnexpectedResponse),
+        ("200, transfer-encoding: chunked,gzip", UnexpectedResponse),
+        ("1.0 200, transfer-encoding: chunked", UnexpectedResponse),
+        (
+            "200, transfer-encoding: gzip, content-length: 9",
+            UnexpectedResponse,
+        ),
         ("204", UnexpectedResponse),
         ("302", Rejected),
         ("304", Rejected),
@@ -105,24 +159,41 @@ fn a_response_without_the_file_never_begins_one() {
     let transient = transient.iter().map(|status| (&**status, Service));
     for offset in [None, Some(40)] {
         for (text, length) in whole {
-            let step = next_step(&head(text), offset, &note());
+            let step = next_step(&head(text), offset, &note(), 0);
             assert_eq!(step, Step::Write(0, length), "{text}");
         }
         for (text, kind) in fails.into_iter().chain(transient.clone()) {
-            let step = next_step(&head(text), offset, &note());
-            assert!(
-                matches!(step, Step::Fail(it, _) if it == kind),
-                "{text}: {step:?}"
-            );
+            for failures in [0, 8, 9] {
+                let step = next_step(&head(text), offset, &note(), failures);
+                // Before the call gives up, it asks for the file without a range.
+                let is_it = match offset.is_some() && (kind == Rejected || failures == 9) {
+                    true => step == Step::WithoutRange,
+                    false => matches!(step, Step::Fail(it, _) if it == kind),
+                };
+                assert!(is_it, "{text}: {step:?}");
+            }
         }
     }
     // A request without a range has nothing to fall back to.
     for text in ["206, etag: \"a\", content-range: bytes 0-99/100", "416"] {
-        let step = next_step(&head(text), None, &note());
+        let step = next_step(&head(text), None, &note(), 0);
         assert!(
             matches!(step, Step::Fail(UnexpectedResponse, _)),
             "{step:?}"
         );
+    }
+}
+
+#[test]
+fn a_text_is_no_model_file() {
+    let texts = "text/xml application/xml application/json application/problem+json \
+        application/xhtml+xml image/svg+xml APPLICATION/JSON;charset=utf-8";
+    for media_type in texts.split(' ') {
+        let head = head(&format!(
+            "200, content-length: 9, content-type: {media_type}"
+        ));
+        let step = Step::Fail(UnexpectedResponse, "sent text, not a file");
+        assert_eq!(next_step(&head, None, &note(), 0), step, "{media_type}");
     }
 }
 

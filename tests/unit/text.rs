@@ -49,6 +49,22 @@ fn an_excerpt_is_the_first_512_characters() {
 }
 
 #[test]
+fn a_text_ends_before_its_first_url() {
+    for (text, shown) in [
+        ("HEAD https://h/f?sig=1 gave 403", "HEAD [URL]"),
+        ("é HTTP://h/a b?sig=1", "é [URL]"),
+        (r#"{"url":"https:\/\/h\/f"}"#, r#"{"url":"[URL]"#),
+        (r#"{"url":"http\u003a//h/f"}"#, r#"{"url":"[URL]"#),
+        ("to=https%3A%2F%2Fh&x", "to=[URL]"),
+        ("an http error, then https://h", "an http error, then [URL]"),
+        ("HTTP 502, httpStatus: 502", "HTTP 502, httpStatus: 502"),
+        ("", ""),
+    ] {
+        assert_eq!(before_url(text), shown);
+    }
+}
+
+#[test]
 fn of_an_html_page_the_title_is_shown() {
     let table = [
         "<html><title>502 Bad Gateway</title>… => 502 Bad Gateway",

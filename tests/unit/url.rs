@@ -47,3 +47,44 @@ fn any_text_is_one_segment_of_a_path() {
         "a%20b%2Bc%26d%3D%C3%A9%0A%5C"
     );
 }
+
+#[test]
+fn a_reference_is_resolved_as_rfc_3986_says() {
+    let url = "http://a/b/c/d;p?q";
+    for (reference, expected) in [
+        ("g:h", "g:h"),
+        ("https://x/y#f", "https://x/y"),
+        ("g", "http://a/b/c/g"),
+        ("./g", "http://a/b/c/g"),
+        ("g/", "http://a/b/c/g/"),
+        ("/g", "http://a/g"),
+        ("//g", "http://g"),
+        ("?y", "http://a/b/c/d;p?y"),
+        ("g?y=/../x", "http://a/b/c/g?y=/../x"),
+        ("#s", "http://a/b/c/d;p?q"),
+        ("g#s", "http://a/b/c/g"),
+        ("g?y#s", "http://a/b/c/g?y"),
+        (";x", "http://a/b/c/;x"),
+        ("", "http://a/b/c/d;p?q"),
+        (".", "http://a/b/c/"),
+        ("..", "http://a/b/"),
+        ("../g", "http://a/b/g"),
+        ("../..", "http://a/"),
+        ("../../../g", "http://a/g"),
+        ("/./g/../h", "http://a/h"),
+        ("g/a:b", "http://a/b/c/g/a:b"),
+        ("1:b", "http://a/b/c/1:b"),
+        ("/g//h?s=%2F+", "http://a/g//h?s=%2F+"),
+    ] {
+        assert_eq!(resolve(url, reference), expected, "{reference}");
+    }
+    for url in [
+        "https://a:1",
+        "https://a:1/",
+        "https://a:1/x",
+        "https://a:1?x=/y/z",
+    ] {
+        assert_eq!(resolve(url, "g"), "https://a:1/g", "{url}");
+    }
+    assert_eq!(resolve("https://a", "?x"), "https://a/?x");
+}

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use crate::Result;
-use crate::clients;
+use crate::clients::{self, Client};
 use crate::job::Job;
 use crate::media::{Folder, KIB, Medium};
 use crate::report::first_line;
@@ -23,29 +23,37 @@ pub fn is_installed() -> bool {
     first_line(Command::new("valgrind").arg("--version")).is_some()
 }
 
-/// How many instructions a poll more takes.
+/// How many instructions a poll more takes, with the host by its address and by its name.
 pub fn per_poll(
     service: &Service,
     folder: &Folder,
     medium: &Medium,
-    words: impl Fn(&str) -> Vec<OsString>,
-) -> Result<f64> {
-    let mut totals = [0.0; 2];
-    for (total, out) in totals
-        .iter_mut()
-        .zip(count(service, folder, medium, words)?)
-    {
-        let text = fs::read_to_string(&out)?;
-        let line = text
-            .lines()
-            .rev()
-            .find_map(|line| line.strip_prefix("totals: "));
-        *total = line
-            .ok_or_else(|| format!("no totals in {}", out.display()))?
-            .trim()
-            .parse()?;
+    client: &Client,
+) -> Result<[f64; 2]> {
+    let mut both = [0.0; 2];
+    for (per_poll, host) in both.iter_mut().zip(["127.0.0.1", "localhost"]) {
+        let words =
+            |base_url: &str| client.words(&base_url.replace("127.0.0.1", host), &medium.path);
+        let mut totals = [0.0; 2];
+        for (total, out) in totals
+            .iter_mut()
+            .zip(count(service, folder, medium, words)?)
+        {
+            *total = read_total(&out)?;
+        }
+        *per_poll = slope(totals);
     }
-    Ok(slope(totals))
+    Ok(both)
+}
+
+fn read_total(out: &Path) -> Result<f64> {
+    let text = fs::read_to_string(out)?;
+    let line = text
+        .lines()
+        .rev()
+        .find_map(|line| line.strip_prefix("totals: "));
+    let line = line.ok_or_else(|| format!("no totals in {}", out.display()))?;
+    Ok(line.trim().parse()?)
 }
 
 fn slope([short, long]: [f64; 2]) -> f64 {
@@ -80,7 +88,7 @@ fn count(
 }
 
 /// Prints which functions the instructions of a poll are in, and which they are for.
-pub fn profile(client: &str) -> Result<bool> {
+pub fn profile(client: &str) -> Result<ExitCode> {
     let (service, folder) = (Service::start()?, Folder::new()?);
     let medium = folder.medium(64 * KIB)?;
     let program = clients::with_names(client)?;
@@ -117,7 +125,7 @@ pub fn profile(client: &str) -> Result<bool> {
         }
         println!();
     }
-    Ok(true)
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What `callgrind_annotate` says of each function.

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::error::Error;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::{Command, ExitCode, Stdio};
 use std::{env, fs};
 
 use crate::Result;
@@ -15,10 +14,10 @@ const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The clients in Rust: the folder, the name, the crates that make the difference.
 const RUST: [(&str, &str, &[&str]); 4] = [
-    ("ours", "ours", &["bithuman"]),
+    ("ours", "this library", &["bithuman"]),
     (
         "bare-ureq",
-        "ureq + serde_json",
+        "ureq by hand",
         &["ureq", "serde_json", "base64"],
     ),
     ("reqwest", "reqwest::blocking", &["reqwest"]),
@@ -33,13 +32,10 @@ pub struct Client {
     /// How it is started, but for its three arguments.
     words: Vec<OsString>,
     pub rust: Option<Package>,
-    /// The polls of a long job, enough for a slope.
-    pub long: u64,
 }
 
 /// What is known of a client in Rust before it runs.
 pub struct Package {
-    folder: &'static str,
     /// Its dependencies, and theirs.
     pub crates: usize,
     /// In bytes, stripped.
@@ -63,7 +59,6 @@ impl Client {
         let size = fs::metadata(&program)?.len() as f64;
         let small = fs::metadata(build(folder, "small", &target()?, &[])?)?.len() as f64;
         let rust = Some(Package {
-            folder,
             crates: tree.len(),
             size,
             small,
@@ -73,7 +68,6 @@ impl Client {
             version,
             words: vec![program.into()],
             rust,
-            long: 1100,
         })
     }
 
@@ -87,13 +81,11 @@ impl Client {
 
     fn curl() -> Option<Self> {
         let version = curl_version()?;
-        // Each poll is a process: a short job will do.
         Some(Client {
             name: "curl, in bash",
             version,
             words: vec![script("curl.sh")],
             rust: None,
-            long: 300,
         })
     }
 
@@ -112,35 +104,13 @@ impl Client {
             version,
             words,
             rust: None,
-            long: 600,
         })
-    }
-}
-
-impl Package {
-    /// The seconds a build takes where there is nothing yet.
-    pub fn cold_build(&self) -> Result<f64> {
-        let target = target()?.join("cold");
-        let empty = || {
-            if target.exists() {
-                fs::remove_dir_all(&target)
-            } else {
-                Ok(())
-            }
-        };
-        empty()?;
-        let start = Instant::now();
-        // Everything was fetched for the first build.
-        build(self.folder, "release", &target, &["--offline"])?;
-        let seconds = start.elapsed().as_secs_f64();
-        empty()?;
-        Ok(seconds)
     }
 }
 
 /// What each set of this library's features takes, as a table. The system's TLS library is a part only
 /// where its headers are installed.
-pub fn compare_features() -> Result<bool> {
+pub fn compare_features() -> Result<ExitCode> {
     println!("| features | crates | size, stripped | in the profile `small` |");
     println!("|---|--:|--:|--:|");
     for features in [
@@ -175,7 +145,7 @@ pub fn compare_features() -> Result<bool> {
         };
         println!("| {name} | {crates} | {size:.2} MB | {small:.2} MB |");
     }
-    Ok(true)
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A client in Rust with names for the profiler.
@@ -232,12 +202,6 @@ fn build(folder: &str, profile: &str, target: &Path, options: &[&str]) -> Result
         return Err(format!("{cargo:?} failed").into());
     }
     Ok(target.join(profile).join(format!("client-{folder}")))
-}
-
-/// Of what this library and bare ureq are both made of.
-pub fn bare_versions() -> Result<String> {
-    let (folder, _, about) = RUST[1];
-    versions(&tree(folder, &[])?, about)
 }
 
 fn versions(tree: &BTreeSet<String>, about: &[&str]) -> Result<String> {

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
+use crate::ROUNDS;
 use crate::Result;
 use crate::clients;
-use crate::measure::{Run, median, run};
+use crate::measure::{Run, least, most, run};
 use crate::media::{Folder, MIB};
-use crate::report::{Targets, setting};
+use crate::report::{Targets, cell};
 
 const LEN: u64 = 512 * MIB;
 
@@ -87,52 +88,52 @@ fn download(command: &mut Command, served: &Path, path: &Path) -> Result<Run> {
     }
 }
 
-/// Runs both in turn, prints a table, and tells whether the targets are reached.
-pub fn compare(rounds: usize) -> Result<bool> {
+/// Runs all in turn, and prints a table.
+pub fn compare(targets: &mut Targets) -> Result<()> {
     let folder = Folder::new()?;
     let served = folder.medium(LEN)?.path;
     let origin = serve(served.clone())?;
     let path = folder.path("a.imx");
-    let mut ours = Command::new(clients::program("ours-download")?);
-    ours.arg(&origin).arg(&path);
-    let mut curl = Command::new("curl");
-    curl.args(["--silent", "--show-error", "--fail", "-C", "-", "-o"])
-        .arg(&path);
-    curl.arg(format!("{origin}/a.imx"));
-    let curl_version = clients::curl_version().ok_or("curl is not installed")?;
-    let (mut of_ours, mut of_curl) = (vec![], vec![]);
-    for _ in 0..rounds {
-        of_ours.push(download(&mut ours, &served, &path)?);
-        of_curl.push(download(&mut curl, &served, &path)?);
+    let mut ours = Command::new(clients::program("ours-files")?);
+    ours.arg("download").arg(&origin).arg(&path);
+    // This library syncs what it writes.
+    let curl = "curl --silent --show-error --fail -C - -o \"$0\" \"$1\"";
+    let mut shell = [curl.to_owned(), format!("{curl} && sync \"$0\"")].map(|line| {
+        let mut shell = Command::new("sh");
+        let url = format!("{origin}/a.imx");
+        shell.args(["-c", &line]).arg(&path).arg(url);
+        shell
+    });
+    let [curl, synced] = &mut shell;
+    let mut ways = [
+        ("this library, synced to the disk", &mut ours, vec![]),
+        ("`curl -C -`, then `sync FILE`", synced, vec![]),
+        ("`curl -C -`", curl, vec![]),
+    ];
+    for round in 1..=ROUNDS {
+        for (name, command, runs) in &mut ways {
+            eprintln!("download, round {round}: {name}");
+            runs.push(download(command, &served, &path)?);
+        }
     }
     println!(
-        "A file of {} MiB to the disk, medians of {rounds} rounds:\n",
+        "| download of {} MiB | time | peak memory | private |",
         LEN / MIB
     );
-    println!("| way | time | MB/s | CPU | peak resident |\n|---|--:|--:|--:|--:|");
-    let middle =
-        |runs: &[Run], of: fn(&Run) -> f64| median(runs.iter().map(of)).unwrap_or(f64::NAN);
-    for (name, runs) in [
-        ("ours, synced to the disk", &of_ours),
-        ("curl -C -", &of_curl),
-    ] {
-        let seconds = middle(runs, |run| run.seconds);
-        let cpu = middle(runs, |run| run.cpu_micros / 1e6);
-        let peak = middle(runs, |run| run.peak / MIB as f64);
-        let speed = LEN as f64 / 1e6 / seconds;
-        println!("| {name} | {seconds:.3} s | {speed:.0} | {cpu:.3} s | {peak:.1} MiB |");
+    println!("|---|--:|--:|--:|");
+    let time = |way: usize| least(ways[way].2.iter().map(|run| run.seconds));
+    let peak = |way: usize| most(ways[way].2.iter().map(|run| run.peak / MIB as f64));
+    let private = |way: usize| most(ways[way].2.iter().map(|run| run.private / MIB as f64));
+    for (n, (name, ..)) in ways.iter().enumerate() {
+        let cells = [
+            cell(time(n), time(2), 3, " s"),
+            cell(peak(n), peak(2), 2, " MiB"),
+            cell(private(n), private(2), 2, " MiB"),
+        ];
+        println!("| {name} |{}", cells.concat());
     }
-    println!("\n{}; {curl_version}.\n", setting());
-    let mut targets = Targets::new();
-    let peak = middle(&of_ours, |run| run.private / MIB as f64);
-    targets.check(
-        "own memory of ours at most 4 MiB",
-        &format!("{peak:.2} MiB"),
-        peak <= 4.0,
-    );
-    let seconds = |runs: &[Run]| middle(runs, |run| run.seconds);
-    let ratio = seconds(&of_ours) / seconds(&of_curl);
-    let what = "time of ours at most 3 times that of curl, which syncs nothing";
-    targets.check(what, &format!("{ratio:.2}"), ratio <= 3.0);
-    Ok(targets.are_reached())
+    println!();
+    let peak = peak(0).unwrap_or(f64::NAN);
+    targets.at_most("peak memory of a download in MiB", peak, 4.0);
+    Ok(())
 }

@@ -16,14 +16,8 @@ pub struct Job<'a> {
     pub polls: u64,
 }
 
-/// What it took.
-pub struct Done {
-    pub run: Run,
-    pub connections: f64,
-}
-
 impl Job<'_> {
-    pub fn run(&self, client: &Client) -> Result<Done> {
+    pub fn run(&self, client: &Client) -> Result<Run> {
         self.run_under(
             &[],
             &client.words(&self.service.base_url(self.polls), &self.medium.path),
@@ -31,7 +25,7 @@ impl Job<'_> {
     }
 
     /// Runs a program as the argument of another.
-    pub fn run_under(&self, other: &[OsString], words: &[OsString]) -> Result<Done> {
+    pub fn run_under(&self, other: &[OsString], words: &[OsString]) -> Result<Run> {
         let words = [other, words].concat();
         let (program, args) = words.split_first().ok_or("no program to run")?;
         self.service.take_counts();
@@ -45,9 +39,6 @@ impl Job<'_> {
         {
             return Err(format!("{words:?} printed {printed:?} after {counts:?}").into());
         }
-        Ok(Done {
-            run,
-            connections: counts.connections as f64,
-        })
+        Ok(run)
     }
 }

@@ -6,17 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
-
 use crate::Result;
 
 /// What one run of a process took.
 #[derive(Clone, Copy)]
 pub struct Run {
     pub seconds: f64,
-    /// Of the processor, in user and system mode, with the children it waited for.
-    pub cpu_micros: f64,
     /// The most memory that was resident, in bytes, with its children.
     pub peak: f64,
     /// The most of its own: not the pages of files, such as its code.
@@ -30,7 +25,6 @@ pub fn run(command: &mut Command) -> Result<(Run, String)> {
             .env_remove(name)
             .env_remove(name.to_ascii_uppercase());
     }
-    let cpu_before = cpu_micros()?;
     let start = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
@@ -47,7 +41,6 @@ pub fn run(command: &mut Command) -> Result<(Run, String)> {
         thread::sleep(Duration::from_millis(1));
     };
     let seconds = start.elapsed().as_secs_f64();
-    let cpu_micros = cpu_micros()? - cpu_before;
     let (printed, complaint) = told(child)?;
     if !status.success() {
         return Err(format!("{command:?}: {status}: {complaint}").into());
@@ -58,7 +51,6 @@ pub fn run(command: &mut Command) -> Result<(Run, String)> {
     Ok((
         Run {
             seconds,
-            cpu_micros,
             peak,
             private,
         },
@@ -80,12 +72,6 @@ fn told(mut child: Child) -> Result<(String, String)> {
         .map(|mut pipe| pipe.read_to_string(&mut complaint))
         .transpose()?;
     Ok((printed, complaint))
-}
-
-/// What all children that have ended took of the processor.
-fn cpu_micros() -> Result<f64> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    Ok((usage.user_time().num_microseconds() + usage.system_time().num_microseconds()) as f64)
 }
 
 /// The high-water marks of a process and its children, and what is resident of their own, in bytes; none of
@@ -113,11 +99,12 @@ fn memory(pid: u32) -> (f64, f64) {
     })
 }
 
-/// The middle one, or what lies between the two in the middle.
-pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<_> = values.into_iter().collect();
-    values.sort_by(f64::total_cmp);
-    let upper = values.get(values.len() / 2)?;
-    let lower = values.get((values.len() - 1) / 2)?;
-    Some((lower + upper) / 2.0)
+/// The least of several times: the one that the rest of the machine disturbed least.
+pub fn least(times: impl IntoIterator<Item = f64>) -> Option<f64> {
+    times.into_iter().min_by(f64::total_cmp)
+}
+
+/// The most of several peaks.
+pub fn most(peaks: impl IntoIterator<Item = f64>) -> Option<f64> {
+    peaks.into_iter().max_by(f64::total_cmp)
 }

@@ -1,33 +1,41 @@
-//! Targets, and where they were measured.
+//! Targets, cells of tables, and where they were measured.
 
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::{fs, thread};
 
-/// Which targets were reached.
+/// The targets that are missed.
+#[derive(Default)]
 pub struct Targets {
-    reached: bool,
+    missed: Vec<String>,
 }
 
 impl Targets {
-    pub fn new() -> Self {
-        Targets { reached: true }
+    pub fn at_most(&mut self, what: &str, value: f64, most: f64) {
+        if value > most {
+            let line = format!("missed: {what} is {value:.3}, and may be {most:.3} at most");
+            self.missed.push(line);
+        }
     }
 
-    pub fn check(&mut self, what: &str, value: &str, ok: bool) {
-        println!(
-            "- {what}: {value}, {}",
-            if ok { "reached" } else { "MISSED" }
-        );
-        self.reached &= ok;
+    pub fn not_measured(&mut self, what: &str) {
+        self.missed.push(format!("not measured: {what}"));
     }
 
-    /// Neither reached nor missed.
-    pub fn skip(&self, what: &str, why: &str) {
-        println!("- {what}: not measured, {why}");
+    /// Prints a line for each target that is missed.
+    pub fn exit_code(&self) -> ExitCode {
+        if self.missed.is_empty() {
+            return ExitCode::SUCCESS;
+        }
+        println!("\n{}", self.missed.join("\n"));
+        ExitCode::FAILURE
     }
+}
 
-    pub fn are_reached(&self) -> bool {
-        self.reached
+/// A cell of a table: the ratio to another value first, and then the value.
+pub fn cell(value: Option<f64>, base: Option<f64>, digits: usize, unit: &str) -> String {
+    match (value, base) {
+        (Some(value), Some(base)) => format!(" {:.2} ({value:.digits$}{unit}) |", value / base),
+        _ => " |".into(),
     }
 }
 

@@ -77,6 +77,8 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
                 state.counts.generates += 1;
                 state.agent_polls = 0;
                 GENERATED.into()
+            } else if head.is_preflight {
+                status(false)
             } else {
                 state.counts.polls += 1;
                 state.agent_polls += 1;
@@ -104,7 +106,8 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
     Ok(())
 }
 
-const GENERATED: &str = r#"{"success":true,"message":"Agent generation started","agent_id":"A91XMB7113","status":"processing"}"#;
+/// The response to every POST.
+const GENERATED: &str = r#"{"success":true,"message":"Agent generation started","agent_id":"A91XMB7113","status":"processing","data":{"file_url":"https://mock-server.invalid/model.imx"}}"#;
 
 /// Everything the service of 2026 says about an agent.
 fn status(is_ready: bool) -> String {
@@ -140,6 +143,8 @@ struct Head {
     method: String,
     /// How many polls the path asks for.
     polls: u64,
+    /// The free request before a large upload, which is no poll.
+    is_preflight: bool,
     len: u64,
     expects: bool,
     closes: bool,
@@ -155,12 +160,9 @@ impl Head {
         }
         let mut words = line.split(' ');
         head.method = words.next().unwrap_or_default().into();
-        let prefix = words
-            .next()
-            .unwrap_or_default()
-            .split('/')
-            .nth(1)
-            .unwrap_or_default();
+        let path = words.next().unwrap_or_default();
+        head.is_preflight = path.ends_with("/preflight");
+        let prefix = path.split('/').nth(1).unwrap_or_default();
         head.polls = prefix
             .strip_prefix("polls-")
             .and_then(|polls| polls.parse().ok())
