@@ -1,50 +1,50 @@
-//! Creates an agent for each line of a file, within a rate limit. Needs `BITHUMAN_API_SECRET`. Run
-//! it again after any error, or with other lines: the folder `receipts` remembers what is paid for.
-//! SECONDS are between two requests. Default: 15, since a free account may send 4 a minute.
+//! Creates an agent for each FILE with a prompt. SECONDS are between two requests: 15 where 4 a
+//! minute are allowed. Run it again after any error: FILE.receipt remembers what is paid for.
 
 use bithuman::{Api, GenerateRequest, Wait};
-use std::{env, error::Error, fs, process, thread, time::Duration};
+use std::{env, error::Error, fs, io, io::Write, process, thread, time::Duration};
 
 fn main() {
     let Err(error) = run() else { return };
-    eprintln!("error: {error}");
+    let _ = writeln!(io::stderr(), "error: {error}");
     process::exit(1);
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let usage = "which prompts? cargo run --example batch -- FILE [SECONDS]";
-    let file = env::args().nth(1).ok_or(usage)?;
-    let text = fs::read_to_string(&file).map_err(|reason| format!("{file}: {reason}"))?;
-    let seconds = env::args().nth(2).unwrap_or("15".into());
-    let pause = seconds.parse().map(Duration::from_secs);
-    let pause = pause.map_err(|_| format!("{seconds}: not a whole number of seconds"))?;
+    let mut args = env::args().skip(1);
+    let seconds = args.next().unwrap_or_default().parse();
+    let seconds = seconds.map_err(|_| "usage: cargo run --example batch -- SECONDS FILE..")?;
     let api = Api::from_env()?;
-    fs::create_dir_all("receipts").map_err(|reason| format!("folder receipts: {reason}"))?;
-    let (mut started, mut missing) = (Vec::new(), 0);
-    for prompt in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        // Named by a hash (FNV-1a), so that lines can move. The same prompt twice is one agent.
-        let add = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-        let hash = prompt.bytes().fold(0xcbf2_9ce4_8422_2325, add);
-        let receipt = format!("receipts/{hash:016x}.receipt");
+    let (mut started, mut missing, mut pause) = (Vec::new(), 0, Duration::ZERO);
+    for file in args {
+        let prompt = fs::read_to_string(&file).map_err(|reason| format!("{file}: {reason}"))?;
         let request = GenerateRequest::new().prompt(prompt).model("expression-1");
-        missing += 1;
-        match api.generate_once(&receipt, &request) {
+        thread::sleep(pause);
+        match api.generate_once(format!("{file}.receipt"), &request) {
             Ok(generation) => {
-                started.push((prompt, receipt, request));
-                // Not after a receipt that has its agent: then nothing was sent.
-                thread::sleep(pause * u32::from(!generation.replayed));
+                pause = Duration::from_secs(if generation.replayed { 0 } else { seconds });
+                started.push((file, request));
             }
-            Err(error) => eprintln!("{prompt}: {error}"),
+            // Nothing was sent: the settings or the receipt must be fixed first.
+            Err(error) if error.attempts() == 0 => return Err(error.into()),
+            Err(error) => {
+                pause = Duration::from_secs(seconds);
+                missing += 1;
+                writeln!(io::stderr(), "{file}: {error}")?;
+            }
         }
     }
-    for (prompt, receipt, request) in started {
-        let result = api.ensure_agent(receipt, &request, &Wait::new());
-        missing -= usize::from(result.is_ok());
-        match result {
-            Ok(agent) => println!("{} {prompt}", agent.agent_id),
-            Err(error) => eprintln!("{prompt}: {error}"),
+    for (file, request) in started {
+        match api.ensure_agent(format!("{file}.receipt"), &request, &Wait::new()) {
+            Ok(agent) => writeln!(io::stdout(), "{} {file}", agent.agent_id)?,
+            Err(error) => {
+                missing += 1;
+                writeln!(io::stderr(), "{file}: {error}")?;
+            }
         }
     }
-    let left = format!("prompts without an agent: {missing}; see the errors above, then run again");
-    (missing == 0).then_some(()).ok_or(left.into())
+    if missing > 0 {
+        return Err(format!("prompts without an agent: {missing}; run this again").into());
+    }
+    Ok(())
 }

@@ -5,16 +5,16 @@
 #[path = "../tests/mock_server/mod.rs"]
 mod mock_server;
 
+use std::io::{Write, stderr, stdout};
 use std::{env, error::Error, process, time::Duration};
 
 use bithuman::{Api, Event, GenerateRequest, Wait};
 use mock_server::{ApiVersion, MockServer, SECRET};
 
 fn main() {
-    if let Err(error) = run() {
-        eprintln!("error: {error}");
-        process::exit(1);
-    }
+    let Err(error) = run() else { return };
+    let _ = writeln!(stderr(), "error: {error}");
+    process::exit(1);
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
@@ -28,21 +28,23 @@ fn run() -> Result<(), Box<dyn Error>> {
     let server = MockServer::start(ApiVersion::Current);
     let url = server.base_url();
     let api = Api::builder().secret(SECRET).base_url(url).build()?;
-    eprintln!("BITHUMAN_API_SECRET is not set: this is a mock server, and nothing is billed");
+    let note = "no BITHUMAN_API_SECRET: this is a mock server, and nothing is billed";
+    writeln!(stderr(), "{note}")?;
     let prompt = prompt.unwrap_or("You are a friendly assistant.".into());
     let wait = Wait::new().interval(Duration::from_millis(300));
     create(&api, &prompt, &wait)
 }
 
 fn create(api: &Api, prompt: &str, wait: &Wait) -> Result<(), Box<dyn Error>> {
-    let api = api.on_event(|event| match event {
-        Event::Accepted { agent_id, .. } => eprintln!("agent {agent_id}"),
-        Event::Polled { agent } => eprintln!("{}", agent.status),
-        _ => {}
+    let api = api.on_event(|event| {
+        let _ = match event {
+            Event::Accepted { agent_id, .. } => writeln!(stderr(), "agent {agent_id}"),
+            Event::Polled { agent } => writeln!(stderr(), "{}", agent.status),
+            _ => Ok(()),
+        };
     });
     let request = GenerateRequest::new().prompt(prompt).model("essence-2");
     let agent = api.generate_and_wait(&request, wait)?;
-    let model = agent.model_url.as_deref().unwrap_or("no model to download");
-    println!("{} is {}: {model}", agent.agent_id, agent.status);
-    Ok(())
+    let model = agent.model_url.unwrap_or("no model file".into());
+    Ok(writeln!(stdout(), "{} is ready: {model}", agent.agent_id)?)
 }

@@ -290,6 +290,12 @@ impl Error {
         self
     }
 
+    /// Names what failed, where the text so far begins with its verb.
+    pub(crate) fn subject(mut self, subject: &str) -> Self {
+        self.0.what = format!("{subject} {}", self.0.what);
+        self
+    }
+
     /// Says what to do.
     pub(crate) fn advice(mut self, advice: impl Into<String>) -> Self {
         self.0.advice = advice.into();

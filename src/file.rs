@@ -153,8 +153,10 @@ impl LockError {
         let error = |what: String| Error::new(kind, what);
         match self {
             LockError::Open(reason) => match reason.kind() {
-                NotFound => error("its folder, or the target of a link, does not exist".into())
-                    .advice("create the folder"),
+                NotFound => {
+                    let why = "its folder, or the target of a link, does not exist";
+                    error(format!("cannot be created: {why}")).advice("create the folder")
+                }
                 PermissionDenied | ReadOnlyFilesystem | NotADirectory | InvalidFilename => {
                     error(format!("cannot be read and written: {reason}"))
                         .advice("choose another path")
@@ -166,7 +168,7 @@ impl LockError {
             LockError::Unsupported => error("cannot be locked: there are no locks here".into())
                 .advice("use a path on a local disk, or call generate and keep its key yourself"),
             LockError::HardLinks => error("has hard links".into()).advice("remove all but one"),
-            LockError::Busy => Error::new(ErrorKind::WaitTimedOut, "another process uses it")
+            LockError::Busy => Error::new(ErrorKind::WaitTimedOut, "is in use by another process")
                 .advice("its call may still succeed; call again when it has ended"),
             LockError::ShutDown => Error::shut_down(),
         }
@@ -177,13 +179,13 @@ impl LockError {
 pub(crate) fn check_path(path: &Path) -> Result<PathBuf, String> {
     let last = path.as_os_str().as_encoded_bytes().last();
     let what = match (last, fs::metadata(path)) {
-        (None, _) => "the path is empty",
-        (Some(last), _) if path::is_separator(char::from(*last)) => "the path ends in a separator",
+        (None, _) => "has an empty path",
+        (Some(last), _) if path::is_separator(char::from(*last)) => "ends in a separator",
         (_, Ok(metadata)) if metadata.is_dir() => "is a folder",
         // Opening a FIFO would wait for another process.
         (_, Ok(metadata)) if !metadata.is_file() => "is not a regular file",
         // Not canonicalized: on Windows that puts \\?\ before every path that is shown.
-        _ => return path::absolute(path).map_err(|error| error.to_string()),
+        _ => return path::absolute(path).map_err(|error| format!("cannot be found: {error}")),
     };
     Err(what.into())
 }

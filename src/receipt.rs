@@ -286,7 +286,11 @@ impl<'a> Receipt<'a> {
             Err(error) => error,
         };
         let others_may_send = matches!(error, LockError::Busy | LockError::ShutDown);
-        let error = self.unread(self.named(error.into_error(ErrorKind::Receipt)));
+        let error = match error {
+            LockError::ShutDown => Error::shut_down().call(self.call),
+            _ => self.named(error.into_error(ErrorKind::Receipt)),
+        };
+        let error = self.unread(error);
         match others_may_send {
             true => Err(error.billing_is(Billing::Unknown)),
             false => Err(error),

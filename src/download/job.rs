@@ -218,13 +218,16 @@ impl<'a> Job<'a> {
             self.api.pause(self.attempts, delay, error);
             return Ok(());
         }
-        let (asks, advice) = match error.retry_after() {
-            Some(wait) if wait == delay => ("the server asks to wait", CALL_AGAIN),
-            _ if is_pending => ("the interval is", PUBLISHED_LATER),
-            _ => ("the next pause is", CALL_AGAIN),
+        let is_asked_for = error.retry_after() == Some(delay);
+        let [delay, remaining, timeout] = [delay, remaining, self.download.timeout].map(human_time);
+        let what = match is_asked_for {
+            true => format!("the server asks to wait {delay}, but the deadline is in {remaining}"),
+            false => format!("the file is not whole and no other try fits into {timeout}"),
         };
-        let [delay, remaining] = [delay, remaining].map(human_time);
-        let what = format!("{asks} {delay}, but the call has {remaining} left");
+        let advice = match is_pending && !is_asked_for {
+            true => PUBLISHED_LATER,
+            false => CALL_AGAIN,
+        };
         let error = deadline_error(what, part).advice(advice);
         Err(error.after_try("try", self.last_error.take()))
     }

@@ -42,7 +42,9 @@ impl From<Error> for Failure {
 pub(super) fn next_step(head: &Head, offset: Option<u64>, note: &Note, failures: u32) -> Step {
     use ErrorKind::{Rejected, Service, UnexpectedResponse};
     let step = match (head.status, offset) {
-        (200 | 206, _) if is_text(head) => Step::Fail(UnexpectedResponse, "sent text, not a file"),
+        (200 | 206, _) if is_no_file(head) => {
+            Step::Fail(UnexpectedResponse, "sent something else than a file")
+        }
         (200, _) if is_whole_file(head) => Step::Write(0, length(head)),
         (206, Some(offset)) => match continued_total(head, offset, note) {
             Some(total) => Step::Write(offset, Some(total)),
@@ -68,13 +70,14 @@ fn is_whole_file(head: &Head) -> bool {
     has_end && head.get("content-range").is_none() && !is_encoded(head)
 }
 
-/// Whether a body is a page or an error. A file may have any other media type: that of nginx, where
-/// none is set, is `text/plain`.
-fn is_text(head: &Head) -> bool {
+/// Whether a body is a page, an error or several ranges. A file may have any other media type: nginx
+/// sends `text/plain` where none is set.
+fn is_no_file(head: &Head) -> bool {
     let media_type = head.get("content-type").unwrap_or_default();
     let name = media_type.split([';', ' ']).next().unwrap_or_default();
     let name = name.to_ascii_lowercase();
-    name.ends_with("html") || name.ends_with("json") || name.ends_with("xml")
+    let is_page = name.ends_with("html") || name.ends_with("json") || name.ends_with("xml");
+    is_page || name.starts_with("multipart/")
 }
 
 /// The length of the whole file, if a 206 continues the noted one at this offset.

@@ -8,15 +8,14 @@ use crate::error::{Billing, Error, ErrorKind};
 use crate::generate::{GenerateRequest, Generation, accepted_line};
 
 impl Receipt<'_> {
+    /// What is wrong with the receipt begins with a verb, as in "is a folder".
     pub fn error(&self, what: impl Into<String>) -> Error {
         self.named(Error::new(ErrorKind::Receipt, what))
     }
 
     pub fn named(&self, error: Error) -> Error {
-        let path = self.path.display();
-        error
-            .within(format!("receipt {path}").trim())
-            .call(self.call)
+        let subject = format!("the receipt {}", self.path.display());
+        error.subject(subject.trim()).call(self.call)
     }
 
     /// An error before the receipt was read under its lock.
@@ -63,7 +62,7 @@ impl Receipt<'_> {
 
     pub fn not_recorded(&self, generation: &Generation, reason: &io::Error) -> Error {
         let (id, key) = (&generation.agent_id, &generation.idempotency_key);
-        let what = format!("the agent was accepted and billed, but cannot be recorded: {reason}");
+        let what = format!("cannot record the agent, which was accepted and billed: {reason}");
         let line = accepted_line(id, key);
         self.error(what)
             .billing_is(Billing::Billed)

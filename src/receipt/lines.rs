@@ -146,13 +146,13 @@ impl Attempt {
                 "check that agent and delete this one",
             ),
             (None, None) => (
-                "a request, perhaps billed,".into(),
+                "a request, maybe billed,".into(),
                 "check your account and delete this one",
             ),
         };
         let others = others.join(", ");
         Some(format!(
-            "is for {subject} with another {others}; undo that, use another receipt, or \
+            "is for {subject} with another {others}; undo that, use a new receipt, or \
              {advice}"
         ))
     }
@@ -169,10 +169,10 @@ impl Attempt {
             Some(sent) => sent,
         };
         let Some(now) = time(&call.wanted.date) else {
-            return Step::NotNow("the response has no usable Date");
+            return Step::NotNow("needs a response with a usable Date");
         };
         if now.saturating_add(CLOCK_SKEW) < sent {
-            return Step::NotNow("the service's clock is behind the time in the receipt");
+            return Step::NotNow("has a later time than the service's clock");
         }
         let age = now.saturating_sub(sent);
         match retry::is_safe(true, true, age) {

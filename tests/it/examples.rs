@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Once;
 use std::time::Instant;
-use std::{env, fs};
+use std::{env, fs, io};
 
 use bithuman::{Agent, GenerateRequest, serde_json};
 
@@ -109,13 +109,15 @@ fn a_blank_secret_is_none() {
     assert!(is_success && stdout.contains("is ready"), "{stderr}");
 }
 
-/// The program of `batch` in a folder with these prompts.
-fn batch(service: &MockServer, folder: &TempDir, prompts: &str, seconds: &str) -> Command {
-    fs::write(folder.path("prompts.txt"), prompts).unwrap();
+/// The program of `batch` in a folder with these prompts, each in a file with its number.
+fn batch(service: &MockServer, folder: &TempDir, seconds: &str, prompts: &[&str]) -> Command {
     let mut command = with_service("batch", &service.base_url(), SECRET);
-    command
-        .args(["prompts.txt", seconds])
-        .current_dir(&folder.0);
+    command.arg(seconds).current_dir(&folder.0);
+    for (number, prompt) in prompts.iter().enumerate() {
+        let file = format!("{number}.txt");
+        fs::write(folder.path(&file), prompt).unwrap();
+        command.arg(file);
+    }
     command
 }
 
@@ -126,29 +128,80 @@ fn a_batch_run_twice_pays_once_for_each_prompt_and_says_what_failed() {
         ..ApiVersion::Current.into()
     });
     let folder = TempDir::new();
-    let run = |prompts, seconds| run(&mut batch(&service, &folder, prompts, seconds));
-    let first = run("One.\nTwo [fail].\n\n \tThree. \r\n", "0");
-    let agents = "A01XMB7113 One.\nA03XMB7113 Three.\n";
+    let prompts = ["One.", "Two [fail].", "Three."];
+    let first = run(&mut batch(&service, &folder, "0", &prompts));
+    let agents = "A01XMB7113 0.txt\nA03XMB7113 2.txt\n";
     assert_eq!((first.0, &*first.1, service.billed()), (false, agents, 3));
     let errors: Vec<_> = first.2.lines().collect();
-    let failed = "Two [fail].: ensure_agent: ";
-    assert!(errors[0].starts_with(failed), "{errors:?}");
-    let last = "error: prompts without an agent: 1; see the errors above, then run again";
+    assert!(errors[0].starts_with("1.txt: ensure_agent: "), "{errors:?}");
+    let last = "error: prompts without an agent: 1; run this again";
     assert_eq!(errors[1..], [last]);
 
-    // Lines move, and what failed is paid for again, and refunded again.
-    let second = run("Four.\nThree.\nTwo [fail].\nOne.\nOne.\n", "0");
-    let agents = "A04XMB7113 Four.\nA03XMB7113 Three.\nA01XMB7113 One.\nA01XMB7113 One.\n";
+    // What failed is paid for again, and refunded again.
+    let prompts = ["One.", "Two [fail].", "Three.", "Four."];
+    let second = run(&mut batch(&service, &folder, "0", &prompts));
+    let agents = "A01XMB7113 0.txt\nA03XMB7113 2.txt\nA05XMB7113 3.txt\n";
     assert_eq!((second.0, &*second.1, service.billed()), (false, agents, 5));
     assert_eq!(service.refunded(), 2);
-    // The names of receipts are those of FNV-1a on every machine.
-    let third = run("foobar", "0");
-    assert_eq!((third.0, &*third.2), (true, ""));
-    assert!(folder.path("receipts/85944171f73967e8.receipt").exists());
     // What is paid for costs no pause.
-    let mut last = batch(&service, &folder, "One.\nfoobar", "3600");
-    let is_success = unless_it_hangs(move || last.output().unwrap().status.success());
-    assert!(is_success);
+    let mut last = batch(&service, &folder, "3600", &["One."]);
+    last.args(["2.txt", "3.txt"]);
+    assert!(unless_it_hangs(move || last
+        .output()
+        .unwrap()
+        .status
+        .success()));
+}
+
+#[test]
+fn a_batch_pauses_between_two_requests_whatever_becomes_of_them() {
+    let service = MockServer::start(Settings {
+        generation_time: Some(ms(1)),
+        ..ApiVersion::Current.into()
+    });
+    for first in ["One.", "One [IMAGE_FACE_UNSUITABLE]."] {
+        let folder = TempDir::new();
+        let mut command = batch(&service, &folder, "1", &[first, "Two."]);
+        let started = Instant::now();
+        run(&mut command);
+        assert!(started.elapsed() >= secs(1), "{first}");
+        // Not after the last one.
+        let folder = TempDir::new();
+        let mut command = batch(&service, &folder, "3600", &["Three."]);
+        unless_it_hangs(move || run(&mut command));
+    }
+}
+
+#[test]
+fn a_batch_without_a_secret_ends_at_once() {
+    let service = MockServer::start(ApiVersion::Current);
+    let folder = TempDir::new();
+    let mut command = batch(&service, &folder, "3600", &["One.", "Two."]);
+    command.env_remove("BITHUMAN_API_SECRET");
+    let (is_success, _, stderr) = unless_it_hangs(move || run(&mut command));
+    assert!(!is_success && stderr.starts_with("error: "), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+}
+
+#[test]
+fn an_example_whose_pipe_closes_early_does_not_panic() {
+    let service = MockServer::start(ApiVersion::Current);
+    let folder = TempDir::new();
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let url = service.base_url();
+    let mut status = with_service("status", &url, SECRET);
+    status.arg("A01XMB7113");
+    for mut command in [
+        batch(&service, &folder, "0", &["One.", "[INTERNAL_ERRO]"]),
+        status,
+        program("create_agent"),
+    ] {
+        command.stdout(writer.try_clone().unwrap());
+        command.stderr(writer.try_clone().unwrap());
+        let code = unless_it_hangs(move || command.status().unwrap().code());
+        assert_eq!(code, Some(1));
+    }
 }
 
 /// Each is one line for people, which names what is wrong, and nothing is sent.
@@ -156,29 +209,14 @@ fn a_batch_run_twice_pays_once_for_each_prompt_and_says_what_failed() {
 fn what_a_newcomer_does_wrong_is_one_line() {
     let server = Server::new([reply(service_error(500, "INTERNAL_ERROR"))]);
     let folder = TempDir::new();
-    fs::write(folder.path("prompts.txt"), "One.\n").unwrap();
-    fs::write(folder.path("receipts"), "").unwrap();
     for (example, args, line) in [
         ("create_agent", &[][..], "which prompt? cargo run"),
         ("status", &[], "which agent? cargo run"),
-        ("batch", &[], "which prompts? cargo run"),
-        ("batch", &["nosuch"], "nosuch: No such file"),
-        (
-            "batch",
-            &["prompts.txt", "-1"],
-            "-1: not a whole number of seconds",
-        ),
-        (
-            "batch",
-            &["prompts.txt", "NaN"],
-            "NaN: not a whole number of seconds",
-        ),
-        (
-            "batch",
-            &["prompts.txt", "0.5"],
-            "0.5: not a whole number of seconds",
-        ),
-        ("batch", &["prompts.txt"], "folder receipts: "),
+        ("batch", &[], "usage: cargo run"),
+        ("batch", &["-1"], "usage: cargo run"),
+        ("batch", &["NaN"], "usage: cargo run"),
+        ("batch", &["0.5"], "usage: cargo run"),
+        ("batch", &["0", "nosuch"], "nosuch: No such file"),
     ] {
         let mut command = with_service(example, &server.url, harness::SECRET);
         let (is_success, _, stderr) = run(command.args(args).current_dir(&folder.0));

@@ -494,7 +494,7 @@ fn a_path_that_cannot_be_a_receipt_is_refused() {
             "Receipt Unknown",
         ),
         (path("long"), "is too long", "Receipt Unknown"),
-        ("".into(), "the path is empty", "Receipt NotBilled"),
+        ("".into(), "has an empty path", "Receipt NotBilled"),
     ];
     if cfg!(unix) {
         run("mkfifo", &[&path("fifo")]);
@@ -508,7 +508,7 @@ fn a_path_that_cannot_be_a_receipt_is_refused() {
     }
     let mut golden = Golden::default();
     for (path, what, expected) in rows {
-        let (api, shown) = (desk.api(true), format!("receipt {}", path.display()));
+        let (api, shown) = (desk.api(true), format!("the receipt {}", path.display()));
         let call = move || api.ensure_agent(path, &small(), &Wait::new());
         let result = unless_it_hangs(call);
         assert_eq!(told(&result), expected, "{result:?}");
@@ -1527,7 +1527,7 @@ fn a_lock_or_a_sync_that_fails_pays_nothing_twice_and_loses_nothing() {
         ),
         (
             "fsync:error=EIO:when=3",
-            "Receipt Billed agent|cannot be recorded",
+            "Receipt Billed agent|cannot record the agent",
         ),
     ] {
         let setup = format!(

@@ -70,7 +70,7 @@ fn stable(text: &str) -> String {
     let rows = [
         ("127.0.0.1:", ": )?/;\n", "127.0.0.1:PORT"),
         (" after ", ";\n", " after N of M"),
-        ("the call has ", ";\n", "the call has T left"),
+        ("the deadline is in ", ";\n", "the deadline is in T"),
         ("bithuman-", " ;\n", "KEY"),
         (concat!(env!("CARGO_TARGET_TMPDIR"), "/"), "/", "DIR"),
         ("address information: ", "]", "address information: .."),

@@ -150,7 +150,7 @@ impl Agent {
         })
     }
 
-    /// A minute after that of the agent before it.
+    /// A minute after the agent before it.
     fn created_at(&self) -> String {
         let (hour, minute) = (self.number / 60 % 24, self.number % 60);
         format!("2025-08-01T{hour:02}:{minute:02}:51.907177+00:00")

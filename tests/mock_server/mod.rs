@@ -50,7 +50,7 @@ pub struct Settings {
     pub plan: &'static str,
     /// The number of agents that the plan allows. Default: no limit.
     pub agent_limit: usize,
-    /// The shape of error responses. Default: that of the version.
+    /// The shape of error responses. Default: as the version has them.
     pub error_shape: Option<ErrorShape>,
     /// How long a generation takes. Default: each status request advances it by one step.
     pub generation_time: Option<Duration>,

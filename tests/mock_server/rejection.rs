@@ -7,11 +7,11 @@ use super::ApiVersion;
 /// The shape of an error response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorShape {
-    /// That of the 2025 document.
+    /// As in the 2025 document.
     V2025,
-    /// That of older pages of the documentation.
+    /// As on older pages of the documentation.
     Older,
-    /// That of the current API.
+    /// As the current API has it.
     Current,
     /// A gateway's HTML page, which hides the service's own error.
     Gateway,

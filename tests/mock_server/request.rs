@@ -100,15 +100,35 @@ pub fn check_video(fields: &Map<String, Value>, version: ApiVersion) -> Result<(
     ))
 }
 
-/// Rejects a prompt that names one of these codes in brackets, as in `[IMAGE_FACE_UNSUITABLE]`.
+/// Rejects a prompt with the code of an error in brackets, as in `[IMAGE_FACE_UNSUITABLE]`.
 pub fn check_marks(prompt: &str) -> Result<(), Rejection> {
+    let Some(mark) = mark(prompt) else {
+        return Ok(());
+    };
     for (status, code) in REQUESTED {
-        if prompt.contains(&format!("[{code}]")) {
-            let details = "this error was requested; nothing was billed";
+        if code == mark {
+            let details = "this error was requested";
             return Err(Rejection::new(status, code, "Rejected", details));
         }
     }
-    Ok(())
+    let codes = REQUESTED.map(|(_, code)| code).join(", ");
+    Err(Rejection::invalid(format!(
+        "the prompt contains [{mark}], but the errors that can be requested are {codes}"
+    )))
+}
+
+/// Returns the first text in brackets that looks like the code of an error.
+fn mark(prompt: &str) -> Option<&str> {
+    let is_of_code = |c: char| c.is_ascii_uppercase() || c == '_';
+    for part in prompt.split('[').skip(1) {
+        if let Some((mark, _)) = part.split_once(']')
+            && !mark.is_empty()
+            && mark.chars().all(is_of_code)
+        {
+            return Some(mark);
+        }
+    }
+    None
 }
 
 /// Returns the name of an uploaded file, or why the upload is not valid.

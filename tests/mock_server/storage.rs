@@ -9,6 +9,8 @@ use std::time::Duration;
 /// How a storage behaves. Default: as an object store does, with an empty file.
 #[derive(Clone, Default)]
 pub struct StorageSettings {
+    /// Where it listens. Default: on a free port of localhost.
+    pub listener: Option<Arc<TcpListener>>,
     pub file: Arc<Vec<u8>>,
     pub validator: Validator,
     /// Whether every response has the whole file.
@@ -63,9 +65,11 @@ struct State {
 }
 
 impl Storage {
-    /// Starts it on a free port of localhost.
     pub fn start(settings: StorageSettings) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let listener = settings.listener.clone().unwrap_or_else(|| {
+            let listener = TcpListener::bind("127.0.0.1:0");
+            Arc::new(listener.expect("a free port"))
+        });
         let address = listener.local_addr().expect("an address");
         let storage = Storage {
             url: format!("http://{address}/models/file.imx"),

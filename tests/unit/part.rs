@@ -271,7 +271,7 @@ fn the_note_is_named_where_it_is_locked() {
     let _part = place.open();
     let error = place.lock().err().unwrap();
     assert_eq!(error.kind(), ErrorKind::WaitTimedOut);
-    let says = "a.imx.part.json: another process uses it; its call may still succeed; call again";
+    let says = "a.imx.part.json: is in use by another process; its call may still succeed; call";
     assert!(error.to_string().contains(says), "{error}");
 }
 

@@ -114,9 +114,9 @@ sending K|asked 82799|retry 82799
 sending K|asked 82800|unknown: the key is older than 23 h
 sending K|asked 999999|unknown: the key is older than 23 h
 sending K|asked -60|retry 0
-sending K|asked -61|not now: the service's clock is behind the time in the receipt
-sending K|asked none|not now: the response has no usable Date
-sending K|asked today|not now: the response has no usable Date
+sending K|asked -61|not now: has a later time than the service's clock
+sending K|asked none|not now: needs a response with a usable Date
+sending K|asked today|not now: needs a response with a usable Date
 timeless K|honored|unknown: the receipt has no time
 timeless K|asked 0|unknown: the receipt has no time
 sending K, named K|asked 5|retry 5
@@ -193,7 +193,7 @@ fn another_request_is_refused_and_the_difference_named() {
             let what = decided(&lines(words), &call);
             let of = match words {
                 "sending K" | "sending K, named L" => {
-                    "is for a request, perhaps billed, with another"
+                    "is for a request, maybe billed, with another"
                 }
                 "sending K, named K" => {
                     "is for a request that may have created agent A-K, with another"

@@ -11,6 +11,7 @@ use clap::builder::{OsStringValueParser, RangedI64ValueParser, TypedValueParser}
 use clap::{Args, Parser, Subcommand};
 
 use crate::exit;
+use crate::files::why;
 
 /// Creates bitHuman agents, waits until they are ready, and downloads their models.
 ///
@@ -107,7 +108,8 @@ pub struct Common {
 
 #[derive(Args)]
 pub struct Create {
-    /// System prompt of the agent: a text, @FILE, or - for stdin [default: none]
+    /// System prompt of the agent: a text, @FILE, or - for stdin. A text that begins with @, or is -,
+    /// can only come from a file or stdin [default: none]
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
     /// Picture of the agent, under 10 MB [default: made from the prompt]
@@ -183,8 +185,9 @@ pub struct Mock {
     /// Version of the API
     #[arg(long, default_value = "current", value_parser = ["2025", "current"])]
     pub version: String,
-    /// Port on localhost [default: a free one]
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    /// Port on localhost. Model files are on the next one, as a storage of its own
+    /// [default: free ones]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..u16::MAX as i64))]
     pub port: Option<u16>,
     /// Let every generation fail [default: only those with [fail] in the prompt]
     #[arg(long)]
@@ -201,7 +204,7 @@ pub struct Mock {
     /// Plan of the account: free has no access to the current API
     #[arg(long, default_value = "pro", value_parser = ["free", "pro"])]
     pub plan: String,
-    /// Shape of error responses: gateway is a page without a code [default: that of the version]
+    /// Shape of error responses: gateway is a page without a code [default: as the version has them]
     #[arg(long, value_name = "SHAPE", value_parser = ["2025", "older", "current", "gateway"])]
     pub error_shape: Option<String>,
     /// Size of each model file
@@ -235,19 +238,25 @@ Exit codes: see bithuman-agent --help.";
 const STATUS_HELP: &str = "\
 Examples:
   bithuman-agent status A91XMB7113
-  bithuman-agent status A91XMB7113 --json            All that the service says of it";
+  bithuman-agent status A91XMB7113 --json            All that the service says of it
+
+Exit codes: see bithuman-agent --help.";
 
 const WAIT_HELP: &str = "\
 Examples:
   bithuman-agent wait A91XMB7113
-  bithuman-agent wait A91XMB7113 --model essence-2 --timeout 30m";
+  bithuman-agent wait A91XMB7113 --model essence-2 --timeout 30m
+
+Exit codes: see bithuman-agent --help.";
 
 const DOWNLOAD_HELP: &str = "\
 A file that is not published yet is waited for: it can appear half an hour after the agent is ready.
 
 Examples:
   bithuman-agent download A91XMB7113
-  bithuman-agent download A91XMB7113 models/agent.imx --if-missing";
+  bithuman-agent download A91XMB7113 models/agent.imx --if-missing
+
+Exit codes: see bithuman-agent --help.";
 
 const CALL_HELP: &str = "\
 Examples:
@@ -255,21 +264,27 @@ Examples:
   bithuman-agent call GET /v1/pricing                The price of each model
   bithuman-agent call GET '/v1/agents?limit=100'     The agents, the newest first
   bithuman-agent call POST /v1/agent/A91XMB7113 '{\"system_prompt\": \"You are a gardener.\"}'
-  bithuman-agent call DELETE /v1/agent/A91XMB7113    Deletes an agent";
+  bithuman-agent call DELETE /v1/agent/A91XMB7113    Deletes an agent
+
+Exit codes: see bithuman-agent --help.";
 
 const MOCK_HELP: &str = "\
 It prints BITHUMAN_API_BASE=... BITHUMAN_API_SECRET=... and runs until Ctrl-C. In another \
 terminal, export that line and run any program. Each request is logged to stderr.
 
-A prompt that contains the code of an error in brackets, such as [IMAGE_FACE_UNSUITABLE], \
-[INTERNAL_ERROR] or [SERVICE_UNAVAILABLE], is refused with that error (current API).
+A prompt with one of these codes in brackets is refused with that error, and one with any other \
+code in brackets with VALIDATION_ERROR (current API): [IMAGE_FACE_UNSUITABLE], \
+[MODEL_PREREQUISITE_MISSING], [MODEL_SUBJECT_MISMATCH], [INTERNAL_ERROR], [SERVICE_UNAVAILABLE], \
+[UPSTREAM_TIMEOUT].
 
 Not simulated: webhooks, the showcase, and what a media file shows. Agents are gone when it ends.
 
 Examples:
   bithuman-agent mock
   bithuman-agent mock --version 2025 --slow 90s --rate-limit 4
-  bithuman-agent mock --file-size 50000000 --file-pause 0.01s --file-break 20000000";
+  bithuman-agent mock --file-size 50000000 --file-pause 0.01s --file-break 20000000
+
+Exit codes: see bithuman-agent --help.";
 
 /// Parses a time: seconds, or a number with `s`, `m` or `h`. Fractions are allowed.
 fn time(text: &str) -> Result<Duration, String> {
@@ -320,7 +335,7 @@ fn media(text: &str) -> Result<String, String> {
     match fs::metadata(self::text(text)?) {
         Ok(metadata) if metadata.is_file() => Ok(text.into()),
         Ok(_) => Err("not a regular file".into()),
-        Err(reason) => Err(format!("cannot read the file: {reason}")),
+        Err(reason) => Err(format!("cannot read the file: {}", why(&reason))),
     }
 }
 

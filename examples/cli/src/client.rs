@@ -12,6 +12,7 @@ use bithuman::{Api, DEFAULT_BASE_URL};
 use crate::args::Common;
 use crate::exit;
 use crate::failure::Failure;
+use crate::files::why;
 use crate::progress::Progress;
 
 /// Returns the client. A finished receipt is read without a secret.
@@ -22,9 +23,13 @@ pub fn client(
 ) -> Result<Api, Failure> {
     let mut builder = Api::builder();
     if let Some(path) = &common.secret_file {
-        builder = builder.secret(read_secret(path, progress)?);
+        let secret = read_secret(path, progress)?;
+        progress.mask(&secret);
+        builder = builder.secret(secret);
     } else if needs_secret && !has_secret(common) {
         return Err(Failure::NoSecret);
+    } else {
+        progress.mask(&variable("BITHUMAN_API_SECRET").unwrap_or_default());
     }
     if let Some(url) = &common.base_url {
         builder = builder.base_url(url);
@@ -58,7 +63,7 @@ fn variable(name: &str) -> Option<String> {
 fn read_secret(path: &Path, progress: &Progress) -> Result<String, Failure> {
     let shown = path.display();
     let secret = fs::read_to_string(path)
-        .map_err(|reason| Failure::Usage(format!("secret file {shown}: {reason}")))?;
+        .map_err(|reason| Failure::Usage(format!("secret file {shown}: {}", why(&reason))))?;
     if secret.trim().is_empty() {
         return Err(Failure::Usage(format!("secret file {shown}: it is empty")));
     }

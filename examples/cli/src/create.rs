@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,9 +16,17 @@ use crate::failure::Failure;
 use crate::progress::{Progress, clean};
 use crate::{exit, files, output};
 
+const TYPE_PROMPT: &str = match cfg!(windows) {
+    true => "type the prompt; a line with Ctrl-Z ends it",
+    false => "type the prompt; a line with Ctrl-D ends it",
+};
+
 const NOTHING: &str = "nothing to create: give --prompt, --image, --audio or --video";
 
 pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result<u8, Failure> {
+    if create.prompt.as_deref() == Some("-") && io::stdin().is_terminal() {
+        progress.note(TYPE_PROMPT);
+    }
     let mut request = request(create)?;
     if let Some(path) = &create.download {
         check_download(path, create, common)?;
@@ -31,6 +39,9 @@ pub fn run(create: &Create, common: &Common, progress: &Arc<Progress>) -> Result
         }
         (key, _) => {
             let key = key.clone().unwrap_or_else(new_key);
+            if progress.is_secret(&key) {
+                return Err(Failure::Usage("--key: this is the API secret".into()));
+            }
             progress.announce(format!("idempotency key: {key}"));
             request = request.idempotency_key(key);
         }
@@ -176,15 +187,16 @@ fn check_field(name: &str) -> Result<(), Failure> {
     Err(Failure::Usage(format!("--field {name}: {instead}")))
 }
 
-/// Returns the prompt: the text itself, that of a file, or that of stdin.
+/// Returns the prompt, which is the text itself, or in a file, or comes from stdin.
 fn prompt(text: &str) -> Result<String, Failure> {
     let read = match (text, text.strip_prefix('@')) {
         ("-", _) => io::read_to_string(io::stdin()),
         (_, Some(path)) => fs::read_to_string(path),
         _ => Ok(text.into()),
     };
-    let prompt = read.map_err(|reason| Failure::Usage(format!("--prompt {text}: {reason}")))?;
-    // Most likely that of a variable which is not set: nobody pays for that on purpose.
+    let prompt =
+        read.map_err(|reason| Failure::Usage(format!("--prompt {text}: {}", files::why(&reason))))?;
+    // Most likely the value of a variable that is not set: nobody pays for that on purpose.
     if prompt.trim().is_empty() {
         return Err(Failure::Usage("--prompt: it is empty".into()));
     }

@@ -5,13 +5,13 @@ use std::io::{self, Write};
 
 use bithuman::serde_json::{Value, json};
 use bithuman::{Agent, Billing, CURRENT_BASE_URL, DEFAULT_BASE_URL, Error, ErrorKind};
-use indicatif::BinaryBytes;
 
 use crate::args::{Cli, Command};
 use crate::client::is_base_url;
 use crate::exit;
+use crate::files::why;
 use crate::output;
-use crate::progress::{Progress, clean};
+use crate::progress::{Progress, clean, size};
 use crate::steps::{next_steps, quoted};
 use crate::wording::{NO_SECRET, line_of};
 
@@ -88,11 +88,13 @@ impl Failure {
                 format!("agent {id} is ready and paid for; only its file is missing: {why}")
             }
             Failure::Stdout(reason, result) => {
+                let reason = why(reason);
                 format!("cannot write to stdout: {reason}; the result is: {result}")
             }
             Failure::Unprinted(reason, id) => format!(
-                "cannot write to stdout: {reason}; agent {id} exists and is paid for: creating \
-                 another is billed again"
+                "cannot write to stdout: {}; agent {id} exists and is paid for: creating another is \
+                 billed again",
+                why(reason)
             ),
         }
     }
@@ -152,7 +154,7 @@ fn kept(error: &Error, received: u64) -> String {
     let says_it = matches!(error.kind(), ErrorKind::WaitTimedOut | ErrorKind::File);
     match received == 0 || says_it {
         true => String::new(),
-        false => format!("; {} of the file are kept", BinaryBytes(received)),
+        false => format!("; {} of the file are kept", size(received)),
     }
 }
 
@@ -175,10 +177,11 @@ pub fn report_usage(error: &clap::Error, is_json: bool) -> u8 {
     {
         line = format!("{} is not UTF-8", quoted(word));
     }
-    let _ = writeln!(io::stderr(), "error: {line} (--help shows the usage)");
+    let shown = clean(&line);
+    let _ = writeln!(io::stderr(), "error: {shown} (--help shows the usage)");
     if is_json {
-        let json = json!({"exit_code": exit::USAGE, "kind": "Usage", "error": line});
-        let _ = writeln!(io::stdout(), "{json}");
+        let json = json!({"exit_code": exit::USAGE, "kind": "Usage", "error": line}).to_string();
+        let _ = writeln!(io::stdout(), "{}", output::clean_json(&json));
     }
     exit::USAGE
 }

@@ -65,13 +65,13 @@ pub fn check_writable(path: &Path) -> Result<(), String> {
     // Of its own: another process may lock a new note before it is removed.
     let probe = target.with_file_name(format!("{}.tmp", crate::create::new_key()));
     let made = File::create_new(&probe).and_then(|_| fs::remove_file(&probe));
-    made.map_err(|reason| format!("its folder cannot be written: {reason}"))
+    made.map_err(|reason| format!("its folder cannot be written: {}", why(&reason)))
 }
 
 fn cannot_write(reason: io::Error) -> String {
     match reason.kind() {
         io::ErrorKind::NotFound => "its folder does not exist".into(),
-        _ => format!("cannot be written: {reason}"),
+        _ => format!("cannot be written: {}", why(&reason)),
     }
 }
 
@@ -101,4 +101,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 pub fn is_older(file: &Path, other: &Path) -> bool {
     let written = |path| -> io::Result<SystemTime> { fs::metadata(path)?.modified() };
     matches!((written(file), written(other)), (Ok(file), Ok(other)) if file < other)
+}
+
+/// Returns the reason in words, without the system's number for it.
+pub fn why(reason: &io::Error) -> String {
+    let reason = reason.to_string();
+    match reason.split_once(" (os error ") {
+        Some((words, _)) => words.into(),
+        None => reason,
+    }
 }

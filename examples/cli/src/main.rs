@@ -70,6 +70,7 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
             let mut wait = wait.to_wait();
             if let Some(model) = model {
                 wait = wait.model(model);
+                progress.wait_for(model);
             }
             let agent = client(common, true, progress)?.wait(id, &wait)?;
             let json = output::ready(&agent, None, progress);
@@ -109,7 +110,8 @@ fn run(cli: &Cli, progress: &Arc<Progress>) -> Result<u8, Failure> {
         Command::Call { method, path, body } => {
             let api = client(common, true, progress)?;
             let response = api.call(*method, path, body.as_ref())?;
-            output::print(common, &format!("{response:#}"), &response)?;
+            let text = output::clean_json(&format!("{response:#}"));
+            output::print(common, &text, &response)?;
             Ok(exit::DONE)
         }
         Command::Mock(mock) => mock::run(mock, common),

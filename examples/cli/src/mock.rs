@@ -13,19 +13,25 @@ use mock_server::{ApiVersion, ErrorShape, MockServer, SECRET, Settings, StorageS
 
 use crate::args::{Common, Mock};
 use crate::failure::Failure;
+use crate::files::why;
 use crate::output;
 use crate::progress::clean;
 
 /// Runs the mock server until the process ends.
 pub fn run(mock: &Mock, common: &Common) -> Result<u8, Failure> {
-    let server = MockServer::start(Settings {
-        log: if common.quiet { |_| () } else { log },
-        ..settings(mock)
-    });
-    let mut url = server.base_url();
+    let mut settings = settings(mock);
+    if !common.quiet {
+        settings.log = log;
+    }
+    let mut listener = None;
     if let Some(port) = mock.port {
-        relay(port, url.trim_start_matches("http://"))
-            .map_err(|reason| Failure::Usage(format!("port {port} on localhost: {reason}")))?;
+        listener = Some(listen(port)?);
+        settings.storage.listener = Some(Arc::new(listen(port + 1)?));
+    }
+    let server = MockServer::start(settings);
+    let mut url = server.base_url();
+    if let (Some(port), Some(listener)) = (mock.port, listener) {
+        relay(listener, url.trim_start_matches("http://"));
         url = format!("http://127.0.0.1:{port}");
     }
     let variables = format!("BITHUMAN_API_BASE={url} BITHUMAN_API_SECRET={SECRET}");
@@ -75,9 +81,16 @@ fn log(line: &str) {
     let _ = writeln!(io::stderr(), "{}", clean(line));
 }
 
-/// Passes on what comes to this port of localhost: the mock server chooses its own.
-fn relay(port: u16, server: &str) -> io::Result<()> {
-    let listener = TcpListener::bind(("127.0.0.1", port))?;
+fn listen(port: u16) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(("127.0.0.1", port));
+    listener.map_err(|reason| {
+        let reason = why(&reason);
+        Failure::Usage(format!("port {port} on localhost: {reason}"))
+    })
+}
+
+/// Passes on what comes to another port: the mock server chooses its own.
+fn relay(listener: TcpListener, server: &str) {
     let server = server.to_owned();
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
@@ -86,7 +99,6 @@ fn relay(port: u16, server: &str) -> io::Result<()> {
             }
         }
     });
-    Ok(())
 }
 
 fn copy_both_ways(client: TcpStream, server: TcpStream) -> io::Result<()> {

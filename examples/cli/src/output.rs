@@ -4,11 +4,12 @@ use std::io::{self, Write};
 
 use bithuman::serde_json::{Value, json};
 use bithuman::{Agent, Downloaded, Status};
+use regex::Captures;
 
 use crate::args::Common;
 use crate::exit;
 use crate::failure::Failure;
-use crate::progress::{Progress, clean, describe};
+use crate::progress::{HIDDEN, Progress, clean, describe};
 
 /// Prints a result, as text or JSON. A reader that wants no more of it is no failure.
 pub fn print(common: &Common, text: &str, json: &Value) -> Result<(), Failure> {
@@ -25,10 +26,23 @@ pub fn print(common: &Common, text: &str, json: &Value) -> Result<(), Failure> {
 pub fn write(common: &Common, text: &str, json: &Value) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match common.json {
-        true => writeln!(stdout, "{json}")?,
+        true => writeln!(stdout, "{}", clean_json(&json.to_string()))?,
         false => writeln!(stdout, "{text}")?,
     }
     stdout.flush()
+}
+
+/// Returns the JSON with what could play tricks on a terminal as JSON writes it. Line feeds are
+/// between its values.
+pub fn clean_json(json: &str) -> String {
+    let escape = |found: &Captures| match &found[0] {
+        "\n" => "\n".to_owned(),
+        hidden => {
+            let units = hidden.encode_utf16();
+            units.map(|unit| format!("\\u{unit:04x}")).collect()
+        }
+    };
+    HIDDEN.replace_all(json, escape).into_owned()
 }
 
 /// Prints how far an agent is, and returns the exit code. The JSON of one that failed or was deleted

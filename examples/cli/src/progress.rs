@@ -1,32 +1,39 @@
 //! Progress on stderr: bars on a terminal, plain lines elsewhere, or nothing.
 
-use std::env;
-use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use bithuman::serde_json::{Map, Value, json};
 use bithuman::{Agent, Event, Status};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use regex::{Captures, Regex};
 
 use crate::wording::in_words;
 
 /// An upload below this is over before it could be seen.
 const SMALLEST_UPLOAD: u64 = 64 * 1024;
 
+/// A shorter secret may be part of any word, and is not masked.
+const SHORTEST_MASKED: usize = 8;
+
 /// How long nothing may be said without a terminal, where the same is said again.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The unit of the bars, and of the library.
-const MIB: u64 = 1024 * 1024;
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
 
-const BYTES: &str = "{msg} [{bar:30.green}] {bytes} of {total_bytes}, {bytes_per_sec}";
-const BYTES_UNMEASURED: &str = "{spinner:.green} {msg} {bytes}, {bytes_per_sec}";
+const BYTES: &str = "{msg} [{bar:30.green}] {done} of {total}, {speed}";
+const BYTES_UNMEASURED: &str = "{spinner:.green} {msg} {done}, {speed}";
 const WAITING: &str = "{spinner:.green} {msg} [{bar:30.green}] {elapsed}";
 const WAITING_UNMEASURED: &str = "{spinner:.green} {msg} {elapsed}";
 
-/// What the library says of a file that it waits for: that of the current API, and of the 2025 API.
+/// What the library says of a file that it waits for: with the current API, and the 2025 API.
 const NOT_PUBLISHED: [&str; 2] = ["the file is not there yet", "the agent has no file yet"];
+
+/// What the library says of an agent that the service does not know, perhaps not yet.
+const NOT_KNOWN: &str = "no such agent";
 
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
@@ -38,6 +45,9 @@ enum Mode {
 /// What is shown of a command's progress.
 pub struct Progress {
     mode: Mode,
+    secret: OnceLock<String>,
+    /// The model that is waited for, if it is not the agent.
+    model: OnceLock<String>,
     shown: Mutex<Shown>,
 }
 
@@ -45,7 +55,7 @@ pub struct Progress {
 struct Shown {
     announcement: Option<String>,
     bar: ProgressBar,
-    /// What the bar looks like: that of another template takes its place.
+    /// What the bar looks like. A bar with another template takes its place.
     template: &'static str,
     line: String,
     at: Instant,
@@ -55,11 +65,13 @@ struct Shown {
 
 impl Progress {
     pub fn new(is_quiet: bool) -> Self {
-        let is_dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
-        let mode = match io::stderr().is_terminal() && !is_dumb {
-            _ if is_quiet => Mode::Quiet,
-            true => Mode::Bars,
-            false => Mode::Lines,
+        let mode = if is_quiet {
+            Mode::Quiet
+        } else if ProgressDrawTarget::stderr().is_hidden() {
+            // No terminal, or one without TERM, where bars cannot be drawn.
+            Mode::Lines
+        } else {
+            Mode::Bars
         };
         let shown = Mutex::new(Shown {
             announcement: None,
@@ -69,7 +81,36 @@ impl Progress {
             at: Instant::now(),
             received: 0,
         });
-        Progress { mode, shown }
+        Progress {
+            mode,
+            secret: OnceLock::new(),
+            model: OnceLock::new(),
+            shown,
+        }
+    }
+
+    /// Masks the API secret from now on: a service may repeat it in a warning or a URL.
+    pub fn mask(&self, secret: &str) {
+        let _ = self.secret.set(secret.trim().to_owned());
+    }
+
+    /// Says which model of an agent is waited for.
+    pub fn wait_for(&self, model: &str) {
+        let _ = self.model.set(model.to_owned());
+    }
+
+    pub fn is_secret(&self, text: &str) -> bool {
+        self.secret.get().is_some_and(|secret| secret == text)
+    }
+
+    /// Returns the text as people may see it.
+    fn safe(&self, text: &str) -> String {
+        match self.secret.get() {
+            Some(secret) if secret.len() >= SHORTEST_MASKED => {
+                clean(&text.replace(secret, "[secret]"))
+            }
+            _ => clean(text),
+        }
     }
 
     /// Keeps a line to print right before the body of a request goes out: whatever is found before
@@ -88,7 +129,7 @@ impl Progress {
     /// Prints a line, even if it is quiet. A reader that has gone must not end what is paid.
     pub fn error(&self, line: &str) {
         self.shown().bar.suspend(|| {
-            let _ = writeln!(io::stderr(), "{}", clean(line));
+            let _ = writeln!(io::stderr(), "{}", self.safe(line));
         });
     }
 
@@ -107,8 +148,7 @@ impl Progress {
                 extra,
                 ..
             } => self.accepted(agent_id, *replayed, extra),
-            Event::Polled { agent } if agent.is_finished() => {}
-            Event::Polled { agent } => self.waiting(agent),
+            Event::Polled { agent } => self.polled(agent),
             Event::Downloading { received, total } => {
                 self.shown().received = *received;
                 self.bytes("downloading", *received, *total);
@@ -116,8 +156,10 @@ impl Progress {
             Event::Retrying { reason, .. }
                 if NOT_PUBLISHED.iter().any(|it| reason.contains(it)) =>
             {
-                let line = "the file is not published yet; it can take half an hour";
-                self.show(WAITING_UNMEASURED, line, line, 0, 1);
+                self.still("the file is not published yet; it can take half an hour");
+            }
+            Event::Retrying { reason, .. } if reason.contains(NOT_KNOWN) => {
+                self.still("the service does not know the agent; a new one can take a minute");
             }
             Event::Retrying { delay, reason, .. } => {
                 let seconds = delay.as_secs_f64();
@@ -168,16 +210,30 @@ impl Progress {
         }
     }
 
-    fn waiting(&self, agent: &Agent) {
-        let line = describe(agent);
-        match agent.progress {
-            Some(progress) => self.show(WAITING, &line, &line, (progress * 100.0) as u64, 100),
-            None => self.show(WAITING_UNMEASURED, &line, &line, 0, 1),
+    fn polled(&self, agent: &Agent) {
+        if let Some(model) = self.model.get()
+            && is_not_listed(agent, model)
+        {
+            self.still(&format!(
+                "the service does not list model {model} of this agent"
+            ));
+        } else if !agent.is_finished() {
+            let line = describe(agent);
+            match agent.progress {
+                Some(progress) => self.show(WAITING, &line, &line, (progress * 100.0) as u64, 100),
+                None => self.still(&line),
+            }
         }
+    }
+
+    /// Shows what is waited for, where nobody knows how far it is.
+    fn still(&self, line: &str) {
+        self.show(WAITING_UNMEASURED, line, line, 0, 1);
     }
 
     /// Shows a message with a bar, or else a line if it is another one.
     fn show(&self, template: &'static str, message: &str, line: &str, done: u64, total: u64) {
+        let (message, line) = (&self.safe(message), &self.safe(line));
         let mut shown = self.shown();
         match self.mode {
             Mode::Quiet => {}
@@ -189,9 +245,9 @@ impl Progress {
                 shown.bar.set_position(done);
                 shown.bar.set_message(message.to_owned());
             }
-            Mode::Lines if line != shown.line || shown.at.elapsed() >= SILENCE => {
+            Mode::Lines if is_due(line, &shown.line, shown.at.elapsed()) => {
                 let _ = writeln!(io::stderr(), "{line}");
-                shown.line = line.into();
+                shown.line = line.clone();
                 shown.at = Instant::now();
             }
             Mode::Lines => {}
@@ -206,7 +262,7 @@ impl Shown {
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         self.bar = bar.with_message(message.to_owned()).with_position(done);
         if let Ok(style) = ProgressStyle::with_template(template) {
-            self.bar.set_style(style.progress_chars("=> "));
+            self.bar.set_style(with_sizes(style).progress_chars("=> "));
         }
         self.bar.tick();
         self.bar.reset_eta();
@@ -216,14 +272,50 @@ impl Shown {
     }
 }
 
+/// Whether a line is printed where there are no bars, after the last one.
+fn is_due(line: &str, last: &str, silence: Duration) -> bool {
+    line != last || silence >= SILENCE
+}
+
+/// Whether the service lists the models of the agent, but not this one.
+fn is_not_listed(agent: &Agent, model: &str) -> bool {
+    let supported = agent.supported_models.as_deref().unwrap_or_default();
+    let is_listed =
+        agent.model_status.contains_key(model) || supported.iter().any(|it| it == model);
+    let lists_any = !agent.model_status.is_empty() || agent.supported_models.is_some();
+    lists_any && !is_listed
+}
+
 /// Returns the line about a transfer, which changes with each tenth of it or each 10 MiB.
 fn bytes_line(what: &str, done: u64, total: Option<u64>) -> String {
     let Some(total) = total else {
-        return format!("{what}, {} MiB", done / MIB / 10 * 10);
+        return format!("{what}, {}", size(done / MIB / 10 * 10 * MIB));
     };
     let tenths = (done * 10).checked_div(total).unwrap_or(10);
-    let size = total as f64 / MIB as f64;
-    format!("{what}, {}% of {size:.1} MiB", tenths * 10)
+    format!("{what}, {}% of {}", tenths * 10, size(total))
+}
+
+/// Returns a size as people write it: `40.0 KiB`, `1.9 MiB`.
+pub fn size(bytes: u64) -> String {
+    match bytes < MIB {
+        true => format!("{:.1} KiB", bytes as f64 / KIB as f64),
+        false => format!("{:.1} MiB", bytes as f64 / MIB as f64),
+    }
+}
+
+/// Adds the sizes of a transfer: indicatif's own have another form.
+fn with_sizes(style: ProgressStyle) -> ProgressStyle {
+    let done = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        let _ = text.write_str(&size(state.pos()));
+    };
+    let total = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        let _ = text.write_str(&size(state.len().unwrap_or_default()));
+    };
+    let speed = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        let _ = write!(text, "{}/s", size(state.per_sec() as u64));
+    };
+    let style = style.with_key("done", done).with_key("total", total);
+    style.with_key("speed", speed)
 }
 
 /// Returns the warnings in a response. Where they are in it is not documented.
@@ -262,16 +354,17 @@ pub fn describe(agent: &Agent) -> String {
     clean(&line)
 }
 
-/// Returns the text without what could play tricks on a terminal.
+/// A character that could play tricks on a terminal: a control, one that changes the direction of
+/// text, or one that nobody sees.
+pub static HIDDEN: LazyLock<Regex> = LazyLock::new(|| {
+    let classes = r"[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]";
+    Regex::new(classes).expect("classes of Unicode")
+});
+
+/// Returns the text with such characters as Rust writes them.
 pub fn clean(text: &str) -> String {
-    let mut clean = String::new();
-    for c in text.chars() {
-        match c.is_control() {
-            true => clean.extend(c.escape_default()),
-            false => clean.push(c),
-        }
-    }
-    clean
+    let escape = |found: &Captures| found[0].escape_default().to_string();
+    HIDDEN.replace_all(text, escape).into_owned()
 }
 
 #[cfg(test)]
@@ -279,15 +372,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transfer_is_shown_in_mib() {
+    fn a_transfer_is_shown_in_tenths_or_each_10_mib() {
         for (done, total, line) in [
             (0, Some(3 * MIB / 2), "up, 0% of 1.5 MiB"),
             (MIB, Some(3 * MIB), "up, 30% of 3.0 MiB"),
-            (0, Some(0), "up, 100% of 0.0 MiB"),
-            (10 * MIB - 1, None, "up, 0 MiB"),
-            (25 * MIB, None, "up, 20 MiB"),
+            (KIB, Some(MIB - KIB), "up, 0% of 1023.0 KiB"),
+            (0, Some(0), "up, 100% of 0.0 KiB"),
+            (10 * MIB - 1, None, "up, 0.0 KiB"),
+            (25 * MIB, None, "up, 20.0 MiB"),
         ] {
             assert_eq!(bytes_line("up", done, total), line);
+        }
+    }
+
+    #[test]
+    fn a_line_that_says_the_same_comes_again_after_a_minute_of_silence() {
+        let seconds = Duration::from_secs;
+        for (line, silence, expected) in [
+            ("b", seconds(0), true),
+            ("a", seconds(0), false),
+            ("a", seconds(59), false),
+            ("a", seconds(60), true),
+        ] {
+            assert_eq!(is_due(line, "a", silence), expected, "{line}, {silence:?}");
         }
     }
 

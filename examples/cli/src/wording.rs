@@ -68,7 +68,7 @@ pub fn in_words(line: &str) -> String {
         line = line.replace(&format!("call {call} again"), "call again");
     }
     // It is said nowhere else when, or why.
-    for more in [" to ", " with ", " when "] {
+    for more in [" to ", " with ", " when ", " in "] {
         let instead = format!("run the same command again{more}");
         line = line.replace(&format!("call again{more}"), &instead);
     }
@@ -112,9 +112,9 @@ mod tests {
                 "BITHUMAN_API_BASE is not UTF-8",
             ),
             (
-                "ensure_agent: receipt r: cannot be locked: there are no locks here; use a path on \
+                "ensure_agent: the receipt r cannot be locked: there are no locks here; use a path on \
                  a local disk, or call generate and keep its key yourself",
-                "create: receipt r: cannot be locked: there are no locks here; use a path on a \
+                "create: the receipt r cannot be locked: there are no locks here; use a path on a \
                  local disk, or use --key instead of --receipt",
             ),
             (

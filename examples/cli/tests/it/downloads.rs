@@ -32,7 +32,7 @@ fn a_download_is_a_file_and_its_path() {
     );
     assert_eq!(folder.names(), ["A01XMB7113.imx", "a.imx"]);
     let progress = ended.lines("downloading, ");
-    assert_eq!(progress.last(), Some(&"100% of 0.1 MiB"), "{ended:?}");
+    assert_eq!(progress.last(), Some(&"100% of 64.0 KiB"), "{ended:?}");
 
     // It was created with another model.
     let mut other = with_mock("download A01XMB7113 --model expression-2", &service);
@@ -147,7 +147,7 @@ fn a_download_out_of_time_says_how_to_resume() {
     assert_eq!(ended.lines("to resume: "), ["the same command again"]);
     // It gets what is left of the time.
     assert!(
-        ended.lines("error: ")[0].contains("within 0.2 s"),
+        ended.lines("error: ")[0].contains("fits into 0.2 s"),
         "{ended:?}"
     );
 

@@ -1,14 +1,14 @@
 //! Files: what is kept, what is replaced, and who waits for whom.
 
 use std::fs::{self, File};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::SystemTime;
 
 use crate::harness::{TempDir, TempFile, ms, secs};
 use crate::mock_server::{
     ApiVersion, ApiVersion::Current, ApiVersion::V2025, MockServer, Settings,
 };
-use crate::{Ended, run, until, with_mock};
+use crate::{run, run_in, until, with_mock};
 
 const CREATE: &str = "create --prompt x --model essence-2 --interval 0.01";
 
@@ -18,11 +18,6 @@ fn quick(version: ApiVersion, file_delay: usize) -> MockServer {
         file_delay,
         ..version.into()
     })
-}
-
-fn run_in(folder: &TempDir, mut command: Command) -> Ended {
-    command.current_dir(&folder.0);
-    run(command)
 }
 
 #[test]

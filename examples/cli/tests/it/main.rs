@@ -16,7 +16,7 @@ mod usage;
 
 use std::borrow::BorrowMut;
 use std::env;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -51,6 +51,7 @@ impl Ended {
             "::",
             "ensure_agent",
             "generate_once",
+            "(os error",
             "generate:",
             "setter",
         ] {
@@ -125,13 +126,17 @@ fn with_mock(args: &str, service: &MockServer) -> Command {
     command
 }
 
-fn run(mut command: Command) -> Ended {
-    Ended::new(unless_it_hangs(move || command.output().unwrap()))
+fn run(mut command: impl BorrowMut<Command>) -> Ended {
+    let command = command.borrow_mut().stdin(Stdio::null());
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    Ended::new(unless_it_hangs(move || child?.wait_with_output()).unwrap())
 }
 
 fn run_in(folder: &TempDir, mut command: impl BorrowMut<Command>) -> Ended {
-    let command = command.borrow_mut().current_dir(&folder.0);
-    Ended::new(command.output().unwrap())
+    run(command.borrow_mut().current_dir(&folder.0))
 }
 
 /// Waits until this is so.

@@ -1,13 +1,14 @@
 //! `mock`: the mock server as a process of its own.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use bithuman::serde_json::{self, Value};
-use bithuman::{Api, Download, ErrorKind, GenerateRequest, Status, Wait};
+use bithuman::{Api, Download, ErrorKind, GenerateRequest, Method, Status, Wait};
 
-use crate::harness::{TempDir, ms, unused_port};
+use crate::harness::{TempDir, ms, secs, unused_port};
 use crate::usage::examples;
 use crate::{mock_server, program, run};
 
@@ -23,6 +24,18 @@ impl Mock {
         let stdout = child.stdout.take().unwrap();
         BufReader::new(stdout).read_line(&mut line).unwrap();
         Mock(child, line)
+    }
+
+    /// Starts it on a port that is free, as the next one is, and returns the port, too.
+    fn start_on_port(args: &str) -> (Self, u16) {
+        for _ in 0..20 {
+            let port = unused_port();
+            let mock = Mock::start(&format!("{args} --port {port}"));
+            if mock.1.contains(&format!("127.0.0.1:{port}")) {
+                return (mock, port);
+            }
+        }
+        panic!("no two free ports");
     }
 
     fn url(&self) -> &str {
@@ -70,9 +83,8 @@ fn it_prints_the_variables_of_its_clients_and_logs_their_requests() {
 
 #[test]
 fn it_follows_its_options() {
-    let port = unused_port();
-    let args = "--version 2025 --fail --rate-limit 1 --json --quiet --port";
-    let mock = Mock::start(&format!("{args} {port}"));
+    let args = "--version 2025 --fail --rate-limit 1 --json --quiet";
+    let (mock, port) = Mock::start_on_port(args);
     let variables: Value = serde_json::from_str(&mock.1).unwrap();
     let url = variables["base_url"].as_str().unwrap();
     assert_eq!(url, format!("http://127.0.0.1:{port}"));
@@ -96,6 +108,37 @@ fn it_follows_its_options() {
             .contains(&format!("port {port} on localhost: "))
     );
     assert_eq!(mock.end(), "");
+}
+
+#[test]
+fn a_chosen_port_and_the_next_one_are_all_that_its_clients_need() {
+    let (mock, port) = Mock::start_on_port("--slow 0.001s");
+    let api = client(mock.url());
+    let request = GenerateRequest::new().model("essence-2");
+    let wait = Wait::new().interval(ms(5));
+    let id = api.generate_and_wait(&request, &wait).unwrap().agent_id;
+    let path = format!("/v1/agent/{id}/model/download");
+    let response = api.call(Method::Get, &path, None).unwrap();
+    let url = response["data"]["url"].as_str().unwrap();
+    let files = format!("http://127.0.0.1:{}/", port + 1);
+    assert!(url.starts_with(&files), "{url}");
+    let folder = TempDir::new();
+    let file = api.download(&id, folder.path("a.imx"), &Download::new());
+    assert_eq!(file.unwrap().length, 65536);
+
+    // The server ends the connection, and so does the relay before it.
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(secs(20))).unwrap();
+    let head = "GET /v1/me HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 401 "), "{reply}");
+    // Other addresses of this computer are closed to its neighbors, too.
+    #[cfg(target_os = "linux")]
+    for port in [port, port + 1] {
+        assert!(TcpStream::connect(("127.0.0.2", port)).is_err());
+    }
 }
 
 #[test]
@@ -145,6 +188,36 @@ fn a_model_file_can_be_late_slow_and_broken() {
     let log = mock.end();
     let asked = |status| log.matches(&format!("/model/download {status}")).count();
     assert_eq!((asked(404), asked(200)), (1, 2), "{log}");
+}
+
+#[test]
+fn a_prompt_can_ask_for_each_error_of_the_help_text_and_for_no_other() {
+    let help = run(program("mock --help")).stdout;
+    let codes = help.split_once("(current API): ").unwrap().1;
+    let codes = codes.split_once('.').unwrap().0.replace(['[', ']'], "");
+    let mut known = Vec::new();
+    let mock = Mock::start("");
+    let api = client(mock.url());
+    let refusal = |prompt: &str| {
+        let request = GenerateRequest::new().prompt(prompt);
+        let error = api.generate(&request).unwrap_err();
+        let details = format!("{:?} {:?}", error.message(), error.details());
+        (error.code().unwrap_or_default().to_owned(), details)
+    };
+    for code in codes
+        .split_whitespace()
+        .map(|code| code.trim_end_matches(','))
+    {
+        assert_eq!(refusal(&format!("You [x] are [{code}].")).0, code);
+        known.push(code);
+    }
+    for unknown in ["UNAUTHORIZED", "INTERNAL_ERRO"] {
+        let (code, details) = refusal(&format!("[{unknown}]"));
+        assert_eq!(code, "VALIDATION_ERROR");
+        assert!(details.contains(&known.join(", ")), "{details}");
+    }
+    let request = GenerateRequest::new().prompt("[] [note] [Note]");
+    api.generate(&request).unwrap();
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn bad_input_is_one_line_and_nothing_is_sent() {
             "the following required arguments were not provided: <ID>",
         ),
         ("mock --version 2024", "possible values: 2025, current"),
-        ("mock --port 0", "0 is not in 1..=65535"),
+        ("mock --port 0", "0 is not in 1..65535"),
         ("mock --file-size 1000000001", "is not in"),
         ("mock --plan gold", "possible values: free, pro"),
         ("mock --base-url http://a", "a URL and a secret of its own"),
@@ -449,6 +449,7 @@ fn a_help_text_fits_a_terminal_and_breaks_no_line_early() {
             let is_paragraph = is_text(pair[0]) && is_text(pair[1]) && !pair[0].ends_with(':');
             assert!(!(is_paragraph && is_early), "{command}: {pair:?}");
         }
+        assert!(command.is_empty() || help.contains("\n\nExit codes: see bithuman-agent --help."));
         let names_service = help.contains("--base-url") || help.contains("--secret-file");
         assert_eq!(names_service, command != "mock", "{help}");
         let names_variables =
