@@ -101,6 +101,8 @@ fn a_response_without_the_file_never_begins_one() {
             Some(9),
         ),
         ("200, transfer-encoding: chunked", None),
+        // The chunks count, and not the length.
+        ("200, transfer-encoding: chunked, content-length: 9", None),
         (
             "200, transfer-encoding: identity, content-length: 9",
             Some(9),
