@@ -22,7 +22,9 @@
 //!
 //! # Targets
 //!
-//! Every change is tested on 64-bit Linux. Two things differ elsewhere:
+//! Every change is tested on 64-bit Linux. `tests/targets/run` tests 32-bit ARM in QEMU and 64-bit
+//! Windows in Wine by hand, and creates an agent on 64-bit ARM, RISC-V and static x86-64 (musl).
+//! macOS, Android and Windows itself were not tried. Two things differ elsewhere:
 //!
 //! - On Windows, a request in flight can last until its own timeout after a
 //!   [`shutdown`](crate::Api::shutdown).

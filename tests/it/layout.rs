@@ -123,7 +123,7 @@ fn avoided(text: &str) -> Vec<&str> {
 
 /// The text of each file below a path, by its own path. A packaged copy lacks some.
 fn texts(path: &Path, texts: &mut Vec<(String, String)>) {
-    if path.ends_with("target") || path.ends_with("compare") {
+    if path.ends_with("target") {
         return;
     }
     for entry in fs::read_dir(path).into_iter().flatten() {

@@ -11,8 +11,8 @@ if len(sys.argv) != 4:
 base_url, file, interval = sys.argv[1], sys.argv[2], int(sys.argv[3]) / 1000
 headers = {"api-secret": "sk-0123456789abcdef0123456789abcdef01234567"}
 
-with open(file, "rb") as medium:
-    image = base64.b64encode(medium.read()).decode()
+with open(file, "rb") as media:
+    image = base64.b64encode(media.read()).decode()
 response = requests.post(
     f"{base_url}/v1/agent/generate",
     headers=headers,

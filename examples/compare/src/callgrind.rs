@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use crate::Result;
 use crate::clients::{self, Client};
 use crate::job::Job;
-use crate::media::{Folder, KIB, Medium};
+use crate::media::{Folder, KIB, MediaFile};
 use crate::report::first_line;
 use crate::service::Service;
 
@@ -27,18 +27,15 @@ pub fn is_installed() -> bool {
 pub fn per_poll(
     service: &Service,
     folder: &Folder,
-    medium: &Medium,
+    media: &MediaFile,
     client: &Client,
 ) -> Result<[f64; 2]> {
     let mut both = [0.0; 2];
     for (per_poll, host) in both.iter_mut().zip(["127.0.0.1", "localhost"]) {
         let words =
-            |base_url: &str| client.words(&base_url.replace("127.0.0.1", host), &medium.path);
+            |base_url: &str| client.words(&base_url.replace("127.0.0.1", host), &media.path);
         let mut totals = [0.0; 2];
-        for (total, out) in totals
-            .iter_mut()
-            .zip(count(service, folder, medium, words)?)
-        {
+        for (total, out) in totals.iter_mut().zip(count(service, folder, media, words)?) {
             *total = read_total(&out)?;
         }
         *per_poll = slope(totals);
@@ -64,7 +61,7 @@ fn slope([short, long]: [f64; 2]) -> f64 {
 fn count(
     service: &Service,
     folder: &Folder,
-    medium: &Medium,
+    media: &MediaFile,
     words: impl Fn(&str) -> Vec<OsString>,
 ) -> Result<[PathBuf; 2]> {
     let outs = POLLS.map(|polls| folder.path(&format!("callgrind.{polls}")));
@@ -79,7 +76,7 @@ fn count(
         ];
         Job {
             service,
-            medium,
+            media,
             polls,
         }
         .run_under(&valgrind, &words(&service.base_url(polls)))?;
@@ -90,17 +87,17 @@ fn count(
 /// Prints which functions the instructions of a poll are in, and which they are for.
 pub fn profile(client: &str) -> Result<ExitCode> {
     let (service, folder) = (Service::start()?, Folder::new()?);
-    let medium = folder.medium(64 * KIB)?;
+    let media = folder.media(64 * KIB)?;
     let program = clients::with_names(client)?;
     let words = |base_url: &str| {
         vec![
             program.clone().into(),
             base_url.into(),
-            medium.path.clone().into(),
+            media.path.clone().into(),
             "1".into(),
         ]
     };
-    let outs = count(&service, &folder, &medium, words)?;
+    let outs = count(&service, &folder, &media, words)?;
 
     for (title, inclusive, most) in [
         ("in the function itself", false, 60),
@@ -112,7 +109,7 @@ pub fn profile(client: &str) -> Result<ExitCode> {
         };
         let total = cost(TOTAL);
         println!("{client}: {total:.0} instructions a poll, {title}:\n");
-        // Of a thread's start, which it takes for a recursion, callgrind tells more than there is.
+        // callgrind takes a thread's start for a recursion, and counts more than there is.
         let mut rows: Vec<_> = long
             .keys()
             .filter(|name| *name != TOTAL)

@@ -71,7 +71,7 @@ impl Client {
         })
     }
 
-    /// All that this machine can run; ours first, then bare ureq.
+    /// All that can be run here; ours first, then bare ureq.
     pub fn all() -> Result<Vec<Self>> {
         let mut all = RUST.iter().map(Self::rust).collect::<Result<Vec<_>>>()?;
         all.extend(Self::curl());
@@ -92,9 +92,10 @@ impl Client {
     fn requests() -> Option<Self> {
         let code = "import platform, requests, sys; \
                     print(sys.executable, requests.__version__, platform.python_version())";
-        let told = first_line(Command::new("python3").args(["-c", code]))?;
+        let versions = first_line(Command::new("python3").args(["-c", code]))?;
         // The path may have spaces in it.
-        let [python, requests, executable] = told.rsplitn(3, ' ').collect::<Vec<_>>()[..] else {
+        let [python, requests, executable] = versions.rsplitn(3, ' ').collect::<Vec<_>>()[..]
+        else {
             return None;
         };
         let version = format!("requests {requests} (Python {python})");

@@ -1,4 +1,4 @@
-//! A model file from a storage on this machine to its disk, by this library and by `curl -C -`.
+//! A model file from a storage on localhost to the disk, by this library and by `curl -C -`.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -91,7 +91,7 @@ fn download(command: &mut Command, served: &Path, path: &Path) -> Result<Run> {
 /// Runs all in turn, and prints a table.
 pub fn compare(targets: &mut Targets) -> Result<()> {
     let folder = Folder::new()?;
-    let served = folder.medium(LEN)?.path;
+    let served = folder.media(LEN)?.path;
     let origin = serve(served.clone())?;
     let path = folder.path("a.imx");
     let mut ours = Command::new(clients::program("ours-files")?);

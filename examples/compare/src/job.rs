@@ -6,13 +6,13 @@ use std::process::Command;
 use crate::Result;
 use crate::clients::Client;
 use crate::measure::{Run, run};
-use crate::media::Medium;
+use crate::media::MediaFile;
 use crate::service::Service;
 
-/// A generate with a medium, and as many polls.
+/// A generate request with a media file, and as many polls.
 pub struct Job<'a> {
     pub service: &'a Service,
-    pub medium: &'a Medium,
+    pub media: &'a MediaFile,
     pub polls: u64,
 }
 
@@ -20,7 +20,7 @@ impl Job<'_> {
     pub fn run(&self, client: &Client) -> Result<Run> {
         self.run_under(
             &[],
-            &client.words(&self.service.base_url(self.polls), &self.medium.path),
+            &client.words(&self.service.base_url(self.polls), &self.media.path),
         )
     }
 
@@ -32,7 +32,7 @@ impl Job<'_> {
         let (run, printed) = run(Command::new(program).args(args))?;
         let counts = self.service.take_counts();
         // All of it must have been done.
-        let is_whole = counts.received >= self.medium.encoded_len();
+        let is_whole = counts.received >= self.media.encoded_len();
         if (counts.generates, counts.polls) != (1, self.polls)
             || !is_whole
             || !printed.contains("model.imx")

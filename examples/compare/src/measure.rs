@@ -41,7 +41,7 @@ pub fn run(command: &mut Command) -> Result<(Run, String)> {
         thread::sleep(Duration::from_millis(1));
     };
     let seconds = start.elapsed().as_secs_f64();
-    let (printed, complaint) = told(child)?;
+    let (printed, complaint) = output(child)?;
     if !status.success() {
         return Err(format!("{command:?}: {status}: {complaint}").into());
     }
@@ -59,7 +59,7 @@ pub fn run(command: &mut Command) -> Result<(Run, String)> {
 }
 
 /// What a process printed, and what it said of errors: a few lines, which the pipes hold.
-fn told(mut child: Child) -> Result<(String, String)> {
+fn output(mut child: Child) -> Result<(String, String)> {
     let (mut printed, mut complaint) = (String::new(), String::new());
     child
         .stdout

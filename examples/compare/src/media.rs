@@ -14,12 +14,12 @@ pub const KIB: u64 = 1024;
 pub const MIB: u64 = 1024 * KIB;
 
 /// A file and its length.
-pub struct Medium {
+pub struct MediaFile {
     pub path: PathBuf,
     pub len: u64,
 }
 
-impl Medium {
+impl MediaFile {
     /// The length of its base64.
     pub fn encoded_len(&self) -> u64 {
         self.len.div_ceil(3) * 4
@@ -41,14 +41,14 @@ impl Folder {
     }
 
     /// Bytes that are not all alike.
-    pub fn medium(&self, len: u64) -> Result<Medium> {
+    pub fn media(&self, len: u64) -> Result<MediaFile> {
         let path = self.path(&format!("{len}-bytes"));
         let mut file = BufWriter::new(File::create(&path)?);
         for n in 0..len / 8 {
             file.write_all(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())?;
         }
         file.flush()?;
-        Ok(Medium { path, len })
+        Ok(MediaFile { path, len })
     }
 }
 

@@ -64,10 +64,10 @@ pub fn compare(targets: &mut Targets) -> Result<String> {
     }
     let (service, folder) = (Service::start()?, Folder::new()?);
     // So small that the memory is that of the polls.
-    let medium = folder.medium(64 * KIB)?;
+    let media = folder.media(64 * KIB)?;
     let job = Job {
         service: &service,
-        medium: &medium,
+        media: &media,
         polls: POLLS,
     };
     for round in 1..=ROUNDS {
@@ -81,7 +81,7 @@ pub fn compare(targets: &mut Targets) -> Result<String> {
     if callgrind::is_installed() {
         for row in rows.iter_mut().filter(|row| row.client.rust.is_some()) {
             eprintln!("instructions: {}", row.client.name);
-            let counted = callgrind::per_poll(&service, &folder, &medium, &row.client)?;
+            let counted = callgrind::per_poll(&service, &folder, &media, &row.client)?;
             row.instructions = Some(counted);
         }
     }

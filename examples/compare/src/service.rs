@@ -1,4 +1,4 @@
-//! The service on this machine: takes any medium, throws it away as it comes, and makes an agent that
+//! The service on localhost: takes any media, throws it away as it comes, and makes an agent that
 //! is ready at the poll its path asks for: the 100th at `/polls-100/v1/agent/status/{agent_id}`.
 
 use std::io::{self, BufRead, BufReader, Write};

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::clients;
 use crate::job::Job;
 use crate::measure::{Run, least, most, run};
-use crate::media::{Folder, MIB, Medium, write_encoded};
+use crate::media::{Folder, MIB, MediaFile, write_encoded};
 use crate::report::{Targets, cell};
 use crate::service::Service;
 
@@ -34,11 +34,11 @@ impl Way {
         }
     }
 
-    fn run(&mut self, service: &Service, medium: &Medium) -> Result<()> {
+    fn run(&mut self, service: &Service, media: &MediaFile) -> Result<()> {
         let taken = if self.is_client {
             let job = Job {
                 service,
-                medium,
+                media,
                 polls: 1,
             };
             job.run_under(&[], &self.words)?
@@ -47,7 +47,7 @@ impl Way {
             run(Command::new(&self.words[0]).args(&self.words[1..]))?.0
         };
         let received = service.take_counts().received;
-        if !self.is_client && received < medium.encoded_len() {
+        if !self.is_client && received < media.encoded_len() {
             return Err(format!("{}: only {received} bytes arrived", self.name).into());
         }
         self.runs.push(taken);
@@ -67,14 +67,14 @@ impl Way {
 /// Runs all ways in turn, and prints a table.
 pub fn compare(targets: &mut Targets) -> Result<()> {
     let (service, folder) = (Service::start()?, Folder::new()?);
-    let medium = folder.medium(LEN)?;
+    let media = folder.media(LEN)?;
     let encoded = folder.path("encoded");
-    write_encoded(&medium.path, &encoded)?;
-    let mut ways = ways(&service, &medium, encoded.into())?;
+    write_encoded(&media.path, &encoded)?;
+    let mut ways = ways(&service, &media, encoded.into())?;
     for round in 1..=ROUNDS {
         for way in &mut ways {
             eprintln!("upload, round {round}: {}", way.name);
-            way.run(&service, &medium)?;
+            way.run(&service, &media)?;
         }
     }
     let base = ways.last().ok_or("nothing to compare with")?;
@@ -96,9 +96,9 @@ pub fn compare(targets: &mut Targets) -> Result<()> {
 }
 
 /// This library's two first, and curl last.
-fn ways(service: &Service, medium: &Medium, encoded: OsString) -> Result<Vec<Way>> {
+fn ways(service: &Service, media: &MediaFile, encoded: OsString) -> Result<Vec<Way>> {
     let url: OsString = service.base_url(1).into();
-    let path: OsString = medium.path.clone().into();
+    let path: OsString = media.path.clone().into();
     let client = |folder| -> Result<[OsString; 4]> {
         let program = clients::program(folder)?.into();
         Ok([program, url.clone(), path.clone(), "1".into()])
