@@ -15,7 +15,7 @@ fn after_scheme<'a>(url: &'a str, scheme: &str) -> Option<&'a str> {
     start.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
-/// Splits `host:port`; the brackets of an IPv6 address are taken away.
+/// Splits `host:port`; the brackets of an IPv6 address are removed.
 pub(crate) fn split_port(address: &str) -> (&str, Option<&str>) {
     if let Some(rest) = address.strip_prefix('[') {
         let (host, port) = rest.split_once(']').unwrap_or((rest, ""));

@@ -32,7 +32,7 @@ impl Job<'_> {
         request.deadline = Some(self.deadline);
         let transport = &self.api.shared.transport;
         let response = transport.send(request)?;
-        // It is a gateway's, or that of a server without the endpoint.
+        // A gateway sent it, or a server without the endpoint.
         let is_page = response.status == 404 && response.code().is_none();
         if is_page && !self.has_offer && !transport.base().is_current_api() {
             return self.ask_2025();

@@ -67,7 +67,7 @@ pub(super) struct Part {
     /// Open as soon as there is something to write.
     file: Option<File>,
     pub note: Note,
-    /// So much is there.
+    /// How many bytes of the file are there.
     pub offset: u64,
 }
 

@@ -425,7 +425,7 @@ fn a_file_that_is_not_there_yet_is_waited_for() {
     let mut turns = vec![pending("X", "DEVICE_BUILD_PENDING"); 20];
     turns.extend([gateway(502).into(), odd.offer()]);
     odd.run(turns).result.unwrap();
-    // Its time runs out, and no wait is begun that would pass it.
+    // Its time runs out, and no wait starts that would pass it.
     let api = odd.script.builder(false).build().unwrap();
     let download = Download::new().timeout(secs(3600)).interval(secs(1000));
     let run = odd.script.run([pending("X", "DEVICE_BUILD_PENDING")], || {

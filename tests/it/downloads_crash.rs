@@ -193,8 +193,8 @@ fn a_note_that_was_removed_is_noticed_before_the_file_is_put_in_place() {
     desk.assert_whole();
 }
 
-/// A power cut forgets what is not synced: the note, and then a part is taken for something else; what
-/// it says is there; the name of the file, after the call has returned.
+/// A power cut loses what is not synced: the note, without which a part is of no use, the bytes that
+/// the note counts, and the name of the file after the call has returned.
 #[cfg(target_os = "linux")]
 #[test]
 fn everything_is_synced_in_its_order() {

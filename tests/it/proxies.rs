@@ -1,4 +1,4 @@
-//! Proxies: which one is used, what it is told, and what its refusals become.
+//! Proxies: which one is used, what is sent to it, and what its refusals become.
 
 use std::env;
 

@@ -291,12 +291,12 @@ fn behave(state: &mut State, name: &str) {
 }
 
 /// The rules, from end to end: the receipt, whether keys are honored, the caller's key, the
-/// service; what is sent, what is told, the receipt after. `*` is a key that was minted.
+/// service; what is sent, what is returned, the receipt after. `*` is a key that was minted.
 const ROWS: &str = "
 |yes|-|-|get post poll|ready|sending *, accepted *, ready *
 |no|-|-|post poll|ready|sending *, accepted *, ready *
 |no|K|-|post poll|ready|sending K, accepted K, ready K
-# A refusal is taken back.
+# A refused request leaves no line.
 |yes|-|422|get post|Rejected NotBilled|
 |no|-|422|post|Rejected NotBilled|
 |yes|-|401 to the GET|get|Unauthorized NotBilled|

@@ -131,7 +131,7 @@ sending K, ready K|honored|A-K ready
 sending K, failed K|told K|send
 sending K, accepted K, ready K|honored|A-K ready
 sending K, accepted K, deleted K|told K|A-K deleted
-# A failure is told before another attempt is paid for, which needs another key.
+# A failure is reported before another attempt is paid for, which needs another key.
 sending K, accepted K, failed K|-|A-K failed
 sending K, accepted K, failed K|told K|send
 sending K, accepted K, failed K|told K, honored|ask

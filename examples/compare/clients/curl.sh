@@ -6,10 +6,10 @@ base_url=$1 file=$2 interval=$3
 
 ask() { curl --silent --show-error --fail --header "api-secret: sk-0123456789abcdef0123456789abcdef01234567" "$@"; }
 
-# The text in a field of an answer.
-field() { [[ $answer =~ \"$1\":\ *\"([^\"]*)\" ]] && echo "${BASH_REMATCH[1]}"; }
+# The text in a field of a response.
+field() { [[ $response =~ \"$1\":\ *\"([^\"]*)\" ]] && echo "${BASH_REMATCH[1]}"; }
 
-answer=$(
+response=$(
     {
         printf '{"prompt":"You are a friendly assistant.","image":"'
         base64 --wrap=0 "$file"
@@ -19,7 +19,7 @@ answer=$(
 agent_id=$(field agent_id)
 
 while true; do
-    answer=$(ask "$base_url/v1/agent/status/$agent_id")
+    response=$(ask "$base_url/v1/agent/status/$agent_id")
     case $(field status) in
         ready) field model_url; exit ;;
         failed) echo "$agent_id: $(field error_message)" >&2; exit 1 ;;

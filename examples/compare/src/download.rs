@@ -78,12 +78,12 @@ fn respond(mut stream: TcpStream, path: &Path, url: &str) -> io::Result<()> {
 /// Runs a download from nothing, and checks what came.
 fn download(command: &mut Command, served: &Path, path: &Path) -> Result<Run> {
     let _ = fs::remove_file(path);
-    let (taken, _) = run(command)?;
+    let (usage, _) = run(command)?;
     let is_same = Command::new("cmp")
         .args(["-s".as_ref(), served, path])
         .status()?;
     match is_same.success() {
-        true => Ok(taken),
+        true => Ok(usage),
         false => Err(format!("{command:?}: other bytes").into()),
     }
 }

@@ -87,7 +87,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
         };
         let connection = if head.closes { "close" } else { "keep-alive" };
         let len = body.len();
-        let answer = format!(
+        let response = format!(
             "HTTP/1.1 200 OK\r\n\
              Date: Mon, 23 Nov 2026 12:00:00 GMT\r\n\
              Content-Type: application/json\r\n\
@@ -98,7 +98,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>) -> io::Result<()> {
              \r\n\
              {body}"
         );
-        stream.write_all(answer.as_bytes())?;
+        stream.write_all(response.as_bytes())?;
         if head.closes {
             break;
         }
@@ -179,7 +179,9 @@ impl Head {
             match &*name {
                 "content-length" => head.len = value.parse().map_err(io::Error::other)?,
                 "transfer-encoding" => {
-                    return Err(io::Error::other("only bodies of a known length are taken"));
+                    return Err(io::Error::other(
+                        "only bodies of a known length are accepted",
+                    ));
                 }
                 "expect" => head.expects = value.eq_ignore_ascii_case("100-continue"),
                 "connection" => head.closes = value.eq_ignore_ascii_case("close"),

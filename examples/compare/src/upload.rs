@@ -35,7 +35,7 @@ impl Way {
     }
 
     fn run(&mut self, service: &Service, media: &MediaFile) -> Result<()> {
-        let taken = if self.is_client {
+        let usage = if self.is_client {
             let job = Job {
                 service,
                 media,
@@ -50,7 +50,7 @@ impl Way {
         if !self.is_client && received < media.encoded_len() {
             return Err(format!("{}: only {received} bytes arrived", self.name).into());
         }
-        self.runs.push(taken);
+        self.runs.push(usage);
         Ok(())
     }
 

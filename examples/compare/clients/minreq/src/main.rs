@@ -15,7 +15,7 @@ struct Started {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct StatusResponse {
     data: Agent,
 }
 
@@ -27,7 +27,7 @@ struct Agent {
     error_message: Option<String>,
 }
 
-/// minreq takes an error of the service for an answer.
+/// minreq takes an error of the service for a response.
 fn send(request: Request) -> Result<Response, Box<dyn Error>> {
     let response = request
         .with_header("api-secret", "sk-0123456789abcdef0123456789abcdef01234567")
@@ -52,8 +52,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let url = format!("{base_url}/v1/agent/status/{}", started.agent_id);
     loop {
-        let answer: Answer = send(minreq::get(&url))?.json()?;
-        let agent = answer.data;
+        let response: StatusResponse = send(minreq::get(&url))?.json()?;
+        let agent = response.data;
         match &*agent.status {
             "ready" => {
                 println!("{}", agent.model_url.unwrap_or_default());

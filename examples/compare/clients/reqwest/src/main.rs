@@ -15,7 +15,7 @@ struct Started {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct StatusResponse {
     data: Agent,
 }
 
@@ -46,13 +46,13 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let url = format!("{base_url}/v1/agent/status/{}", started.agent_id);
     loop {
-        let answer: Answer = http
+        let response: StatusResponse = http
             .get(&url)
             .header("api-secret", "sk-0123456789abcdef0123456789abcdef01234567")
             .send()?
             .error_for_status()?
             .json()?;
-        let agent = answer.data;
+        let agent = response.data;
         match &*agent.status {
             "ready" => {
                 println!("{}", agent.model_url.unwrap_or_default());
